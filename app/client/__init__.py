@@ -1,0 +1,1 @@
+"""The Python client, which the command line uses."""

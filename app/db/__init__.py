@@ -1,0 +1,1 @@
+"""The database: SQLAlchemy 2, sync; the ORM class is the entity."""

@@ -1,0 +1,195 @@
+"""What can go wrong, in the words of the domain.
+
+VolcalError
+├── NotFound
+│   ├── TaskNotFound
+│   ├── UploadNotFound
+│   ├── ObjectNotFound
+│   └── PipelineNotFound
+├── Conflict
+│   ├── IllegalTransition
+│   ├── InputsMissing
+│   ├── NotReady
+│   └── UploadClosed
+├── Forbidden
+│   ├── LinkInvalid
+│   ├── HookSecretInvalid
+│   └── UploadRefused
+├── TooLarge
+│   └── UploadTooLarge
+└── Invalid
+    ├── OptionsInvalid
+    └── LabelUnknown
+
+No error here knows HTTP; ``app.api.problems`` holds the one table that does. Codes are public and
+frozen; those of a run are in ``pipeline.errors``, and ``docs/errors.md`` lists both.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+
+class VolcalError(Exception):
+    """Something the caller can understand and mend."""
+
+    code: ClassVar[str] = "VOLCAL"
+
+    def extensions(self) -> dict[str, Any]:
+        """Return further members of the problem document."""
+        return {}
+
+
+class NotFound(VolcalError):
+    """What was asked for does not exist."""
+
+
+class TaskNotFound(NotFound):
+    """There is no such task."""
+
+    code = "TASK_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("Task not found")
+
+
+class UploadNotFound(NotFound):
+    """There is no such upload, or it has expired."""
+
+    code = "UPLOAD_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such upload, or it has expired.")
+
+
+class ObjectNotFound(NotFound):
+    """There is no such file."""
+
+    code = "OBJECT_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no file {name!r}.")
+
+
+class PipelineNotFound(NotFound):
+    """There is no such pipeline."""
+
+    code = "PIPELINE_NOT_FOUND"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no pipeline {name!r}; known: {', '.join(sorted(known))}.")
+
+
+class Conflict(VolcalError):
+    """The request does not fit the state things are in."""
+
+
+class IllegalTransition(Conflict):
+    """A task cannot go from its state to the wanted one."""
+
+    code = "ILLEGAL_TRANSITION"
+
+    def __init__(self, current: str, wanted: str) -> None:
+        super().__init__(f"A task that is {current} cannot become {wanted}.")
+        self.current = current
+        self.wanted = wanted
+
+    def extensions(self) -> dict[str, Any]:
+        """Name the two states."""
+        return {"current": str(self.current), "wanted": str(self.wanted)}
+
+
+class InputsMissing(Conflict):
+    """A task was started before all of its files had arrived."""
+
+    code = "INPUTS_MISSING"
+
+    def __init__(self, missing: Iterable[str]) -> None:
+        self.missing = list(missing)
+        super().__init__(f"Still to be uploaded: {', '.join(self.missing)}.")
+
+    def extensions(self) -> dict[str, Any]:
+        """List the labels."""
+        return {"missing": self.missing}
+
+
+class NotReady(Conflict):
+    """The task has no result yet."""
+
+    code = "NOT_READY"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"The task is {state}; results exist once it is done.")
+
+
+class UploadClosed(Conflict):
+    """The upload is finished, or its task no longer takes files."""
+
+    code = "UPLOAD_CLOSED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+
+
+class Forbidden(VolcalError):
+    """The caller may not do this."""
+
+
+class LinkInvalid(Forbidden):
+    """The link's signature does not fit, or it has expired."""
+
+    code = "LINK_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("This link is not valid or has expired; ask for the task again to get a fresh one.")
+
+
+class HookSecretInvalid(Forbidden):
+    """The hook came without the right secret."""
+
+    code = "HOOK_SECRET_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("The hook secret is missing or wrong.")
+
+
+class UploadRefused(Forbidden):
+    """Uploads are opened by creating a task, not by the client itself."""
+
+    code = "UPLOAD_REFUSED"
+
+
+class TooLarge(VolcalError):
+    """Something is larger than the limits allow."""
+
+
+class UploadTooLarge(TooLarge):
+    """The upload is larger than allowed, or longer than it said."""
+
+    code = "UPLOAD_TOO_LARGE"
+
+
+class Invalid(VolcalError):
+    """The request says something that cannot be."""
+
+
+class OptionsInvalid(Invalid):
+    """The options do not fit the pipeline."""
+
+    code = "OPTIONS_INVALID"
+
+    def __init__(self, problems: list[dict[str, Any]]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{p['field']}: {p['message']}" for p in problems))
+
+    def extensions(self) -> dict[str, Any]:
+        """List each field and what is wrong with it."""
+        return {"problems": self.problems}
+
+
+class LabelUnknown(Invalid):
+    """The task has no input of that label."""
+
+    code = "LABEL_UNKNOWN"
+
+    def __init__(self, label: str, known: Iterable[str]) -> None:
+        super().__init__(f"The task has no input {label!r}; it takes {', '.join(known)}.")

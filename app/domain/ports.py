@@ -1,0 +1,68 @@
+"""What the use cases need from the outside; each port has an embedded and a full-stack adapter."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from uuid import UUID
+
+
+class ObjectStore(Protocol):
+    """Keeps bytes under slash-separated keys such as ``tasks/<id>/in/pre``."""
+
+    def put(self, key: str, source: Path) -> None:
+        """Store the file at ``source`` under ``key``, replacing what was there; readers see all or none."""
+
+    def fetch(self, key: str, target: Path) -> None:
+        """Write the object to ``target``.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+        """
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Open the object as a seekable stream, reading only what is asked for.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+        """
+
+    def size(self, key: str) -> int | None:
+        """Return the object's size in bytes; None if there is none."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete every object whose key starts with ``prefix``; absent ones are no error."""
+
+    def url(self, key: str, *, expires_s: int, download_name: str | None = None) -> str:
+        """Return a public link that works for ``expires_s`` seconds."""
+
+
+class JobQueue(Protocol):
+    """Tells whoever runs pipelines that a task is pending: a doorbell, the database is the truth."""
+
+    def submit(self, task_id: UUID) -> None:
+        """Ring; called only after the task's row is committed. Ringing twice is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """An upload all of whose bytes have arrived."""
+
+    key: str  # where the object store has it
+    size: int
+
+
+class UploadGateway(Protocol):
+    """Receives files from clients by the tus protocol and puts them into the object store."""
+
+    def open(self, upload_id: str, *, key: str, filename: str, task_id: UUID, label: str) -> str:
+        """Open an upload of yet unknown length; return its public URL."""
+
+    def received(self, upload_id: str, *, key: str) -> ReceivedFile | None:
+        """Return what has arrived if all of it has; never disturbs an upload under way."""
+
+    def url(self, upload_id: str) -> str:
+        """Return the public URL of an upload that was opened."""
+
+    def discard(self, upload_id: str) -> None:
+        """Forget an upload and its bytes; absent ones are no error."""

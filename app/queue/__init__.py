@@ -1,0 +1,1 @@
+"""How a pending task is announced to the workers."""

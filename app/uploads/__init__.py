@@ -1,0 +1,1 @@
+"""How files arrive: the tus protocol."""

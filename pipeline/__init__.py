@@ -1,0 +1,1 @@
+"""The science below the service: pipelines that know files and numbers only."""

@@ -1,0 +1,90 @@
+"""What a pipeline is to everything around it; importing this loads no science."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class InputSlot:
+    """One file that a pipeline asks for."""
+
+    label: str
+    title: str
+    formats: tuple[str, ...]  # file name endings, lower case, with the dot
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file of the result folder."""
+
+    name: str  # path below the result folder, with slashes
+    media_type: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run leaves: the result document and the files that it names."""
+
+    document: dict[str, Any]
+    artifacts: tuple[Artifact, ...]
+
+
+def _silent(fraction: float, stage: str) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run's surroundings; a pipeline reaches nothing that is not in here.
+
+    Args:
+        inputs: Path of each input by its label. Names are as the user knows them where possible.
+        outdir: The result folder; exists and is empty.
+        seed: Makes every random choice repeatable.
+        report: Called with the fraction done (0 to 1, never falling) and the stage's name.
+    """
+
+    inputs: Mapping[str, Path]
+    outdir: Path
+    seed: int = 0
+    report: Callable[[float, str], None] = field(default=_silent)
+
+
+class Runner(Protocol):
+    """The function behind a pipeline."""
+
+    def __call__(self, run: Run, params: Any, /) -> Outcome: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A pipeline as the outside sees it.
+
+    Args:
+        name: The slug, such as ``volume_change``.
+        title: One line for people.
+        inputs: The files it asks for, in order.
+        params: Model of its options; its JSON schema is shown to clients. Defaults must work.
+        runner: ``package.module:function``, imported on first use, since that loads the science.
+        inspector: ``package.module:function`` that checks one uploaded input and raises
+            ``PipelineError``; standard library only, because the gateway calls it. Its signature is
+            ``inspect(label: str, stream: BinaryIO, size: int, name: str) -> None``.
+    """
+
+    name: str
+    title: str
+    inputs: tuple[InputSlot, ...]
+    params: type[BaseModel]
+    runner: str
+    inspector: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the required inputs, in order."""
+        return tuple(slot.label for slot in self.inputs if slot.required)

@@ -1,0 +1,1 @@
+"""Shared, pure geometry: arrays in, arrays out."""

@@ -1,0 +1,51 @@
+"""Every pipeline there is, by name."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from pipeline import testing, volume_change
+from pipeline.contracts import Runner, Spec
+
+
+class Catalogue(Mapping[str, Spec]):
+    """An immutable set of pipelines by name.
+
+    >>> CATALOGUE["volume_change"].labels
+    ('pre', 'post', 'shp', 'shx')
+    """
+
+    def __init__(self, specs: Iterable[Spec]) -> None:
+        by_name: dict[str, Spec] = {}
+        for spec in specs:
+            if by_name.setdefault(spec.name, spec) is not spec:
+                raise ValueError(f"two pipelines are named {spec.name!r}")
+        self._specs = MappingProxyType(by_name)
+
+    def __getitem__(self, name: str) -> Spec:
+        return self._specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def load(self, name: str) -> Runner:
+        """Import the function behind a pipeline, with whatever it needs."""
+        runner: Runner = _resolve(self[name].runner)
+        return runner
+
+    def inspector(self, name: str) -> Any:
+        """Import the function that checks one uploaded input; None if the pipeline has none."""
+        target = self[name].inspector
+        return None if target is None else _resolve(target)
+
+
+def _resolve(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
+
+
+CATALOGUE = Catalogue([volume_change.SPEC, testing.CONSTANT])

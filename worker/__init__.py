@@ -1,0 +1,1 @@
+"""The Celery face: takes jobs, supervises runs."""
