@@ -7,8 +7,6 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-
-
 class Settings(BaseSettings):
     """Everything a deployment may change; the defaults are the embedded mode.
 

@@ -158,7 +158,11 @@ def write_las(path: Path, points: NDArray[np.float64], classes: NDArray[np.uint8
 
 def write_polygons(path: Path, rings: list[list[tuple[float, float]]]) -> None:
     """Write a polygon shapefile as .shp + .shx, the two files that the service asks for."""
-    with path.open("wb") as shp, path.with_suffix(".shx").open("wb") as shx, shapefile.Writer(shp=shp, shx=shx) as writer:
+    with (
+        path.open("wb") as shp,
+        path.with_suffix(".shx").open("wb") as shx,
+        shapefile.Writer(shp=shp, shx=shx) as writer,
+    ):
         writer.shapeType = shapefile.POLYGON
         for ring in rings:
             writer.poly([ring])
