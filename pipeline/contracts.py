@@ -59,7 +59,8 @@ class Run:
 class Runner(Protocol):
     """The function behind a pipeline."""
 
-    def __call__(self, run: Run, params: Any, /) -> Outcome: ...
+    def __call__(self, run: Run, params: Any, /) -> Outcome:
+        """Run and leave the result folder."""
 
 
 @dataclass(frozen=True, slots=True)

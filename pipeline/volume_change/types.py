@@ -20,7 +20,7 @@ Kind = Literal["ground", "vegetation", "object", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Warning_:
+class Notice:
     """Something the user must know although the result stands."""
 
     code: str
@@ -43,7 +43,7 @@ class Surveys:
     post: PointCloud
     stable: MultiPolygon
     unit: str = "metre"
-    warnings: tuple[Warning_, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def origin(self) -> Array:
@@ -74,7 +74,7 @@ class Registration:
     rmse: float
     inliers: float
     dof: tuple[str, ...] = ()
-    warnings: tuple[Warning_, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +202,4 @@ class Analysis:
     labels: NDArray[np.int32]  # (rows, cols): number of the hull (1-based position in ``hulls``), 0 = none
     totals: Totals  # over the hulls
     site: Totals  # over every cell both surveys saw: undetected change included
-    warnings: tuple[Warning_, ...]
+    warnings: tuple[Notice, ...]
