@@ -35,6 +35,10 @@ class Outcome:
     artifacts: tuple[Artifact, ...]
 
 
+Report = Callable[[float, str], None]
+"""Takes the fraction done (0 to 1, never falling) and the stage's name."""
+
+
 def _silent(fraction: float, stage: str) -> None:
     """Report to nobody."""
 
@@ -47,13 +51,13 @@ class Run:
         inputs: Path of each input by its label. Names are as the user knows them where possible.
         outdir: The result folder; exists and is empty.
         seed: Makes every random choice repeatable.
-        report: Called with the fraction done (0 to 1, never falling) and the stage's name.
+        report: Called as the run goes on.
     """
 
     inputs: Mapping[str, Path]
     outdir: Path
     seed: int = 0
-    report: Callable[[float, str], None] = field(default=_silent)
+    report: Report = field(default=_silent)
 
 
 class Runner(Protocol):

@@ -1,0 +1,70 @@
+# Every verb of the project. `make demo` and `make test` need nothing but Python 3.11 or newer and make.
+
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check lint types contracts unit service coverage format openapi schema bench-speed bench-upload clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## Create the environment and install everything into it
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Volcal needs Python 3.11 or newer; $(PYTHON) is older."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; sh .ci/venv-package && $(PYTHON) -m venv .venv; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	@echo "Compiling the numerical kernels (once, about a minute) ..."
+	@$(BIN)/python -m pipeline warm
+	@touch $@
+
+demo: install ## Run the whole service once on the bundled real surveys
+	$(BIN)/volcal demo
+
+up: install ## Start the service on http://127.0.0.1:8000
+	$(BIN)/volcal up
+
+test: install check coverage ## Run everything: style, types, import rules, all tests with coverage
+
+check: install lint types contracts ## Run the checks that run no test
+
+lint: install ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## Check types
+	$(BIN)/mypy
+
+contracts: install ## Check the direction of imports
+	$(BIN)/lint-imports
+
+unit: install ## Run the fast tests only
+	$(PYTEST) -m "not service"
+
+service: install ## Run the tests that start servers, workers and browsers
+	$(PYTEST) -m service
+
+coverage: install ## Run all tests and ask for their coverage
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+openapi: install ## Write docs/openapi.json
+	$(BIN)/volcal openapi > docs/openapi.json
+
+bench-speed: install ## Time `volcal run` at 0.5, 1 and 5 M points a cloud
+	$(BIN)/python benchmarks/speed.py
+
+bench-upload: install ## Measure the upload endpoint
+	$(BIN)/python benchmarks/tus.py
+
+clean: ## Remove the environment and everything generated
+	rm -rf .venv build dist *.egg-info .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache var volcal-demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

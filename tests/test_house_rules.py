@@ -1,0 +1,125 @@
+"""House rules that a machine can check, so that no reviewer has to."""
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from app.api.problems import status_of
+from app.cli import COMMANDS, main
+from app.domain.errors import VolcalError
+from app.main import create_app
+from app.settings import Settings
+from pipeline.errors import PipelineError
+from pipeline.registry import CATALOGUE
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("app", "worker", "pipeline", "migrations")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MAX_LINES, MAX_FUNCTION = 400, 50
+
+
+def leaves(kind: type[Exception]) -> Iterator[type[Exception]]:
+    below = [child for child in kind.__subclasses__() if child.__module__.startswith(("app.", "pipeline."))]
+    yield from (leaf for child in below for leaf in leaves(child)) if below else (kind,)
+
+
+APP_ERRORS = sorted(leaves(VolcalError), key=lambda kind: kind.__name__)
+RUN_ERRORS = sorted(leaves(PipelineError), key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("kind", APP_ERRORS)
+def test_every_error_has_a_code_and_a_status(kind: type[VolcalError]) -> None:
+    assert kind.code != VolcalError.code
+    assert 400 <= status_of(kind) < 500
+
+
+def test_error_codes_are_unique() -> None:
+    codes = [kind.code for kind in (*APP_ERRORS, *RUN_ERRORS)]
+    assert sorted(codes) == sorted(set(codes))
+
+
+@pytest.mark.parametrize("kind", [*APP_ERRORS, *RUN_ERRORS])
+def test_every_code_is_documented(kind: type[VolcalError | PipelineError]) -> None:
+    assert f"`{kind.code}`" in (ROOT / "docs/errors.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_is_documented_with_its_default(name: str) -> None:
+    line = next(
+        (row for row in (ROOT / "docs/settings.md").read_text().splitlines() if f"`VOLCAL_{name.upper()}`" in row), ""
+    )
+    assert Settings.model_fields[name].description
+    assert Settings.model_fields[name].description in line
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
+def test_every_pipeline_loads_and_accepts_its_defaults(name: str) -> None:
+    assert CATALOGUE[name].params() is not None
+    assert callable(CATALOGUE.load(name))
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE["volume_change"].params.model_fields))
+def test_every_option_is_documented(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "docs/pipelines.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_loads_and_explains_itself(name: str) -> None:
+    command = main.get_command(None, name)
+    assert command is not None
+    assert command.help
+
+
+def test_every_route_says_what_it_does() -> None:
+    schema = create_app().openapi()
+    silent = [
+        f"{method} {path}"
+        for path, methods in schema["paths"].items()
+        for method, route in methods.items()
+        if not route.get("summary") or not route.get("description")
+    ]
+    assert silent == []
+
+
+def test_the_generic_package_names_are_ours() -> None:
+    owners = packages_distributions()
+    for package in ("app", "worker", "pipeline", "migrations"):
+        assert set(owners[package]) == {"volcal-server"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_or_function_grows_too_long(path: Path) -> None:
+    source = path.read_text()
+    assert len(source.splitlines()) <= MAX_LINES
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno + 1 - _docstring_lines(node) > MAX_FUNCTION
+    ]
+    assert long == []
+
+
+def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    if ast.get_docstring(node) is None or first.end_lineno is None:
+        return 0
+    return first.end_lineno - first.lineno + 1
+
+
+def test_commands_that_the_readme_shows_exist() -> None:
+    shown = set(
+        re.findall(r"volcal ([a-z]+)\b", "\n".join(re.findall(r"```.*?```", (ROOT / "README.md").read_text(), re.S)))
+    )
+    assert shown
+    assert shown <= set(COMMANDS)
+
+
+def test_make_verbs_that_the_readme_shows_exist() -> None:
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    shown = set(re.findall(r"`?make ([a-z-]+)`?", (ROOT / "README.md").read_text()))
+    assert {"demo", "test"} <= shown <= verbs
