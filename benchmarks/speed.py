@@ -65,9 +65,8 @@ def main() -> None:
 
 def row(millions: float, what: str, cost: Cost, hulls: str = "", error: str = "") -> None:
     ratio = f"1 / {PUBLISHED[millions][0] / cost.cpu:.0f}" if millions in PUBLISHED and hulls else ""
-    print(
-        f"| {millions:g} | {what} | {cost.wall:.1f} | {cost.cpu:.1f} | {cost.peak_gib:.2f} | {hulls} | {error} | {ratio} |"
-    )
+    cells = (f"{millions:g}", what, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", f"{cost.peak_gib:.2f}", hulls, error, ratio)
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
