@@ -4,43 +4,63 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, DateTime, Float, ForeignKey, Index, Integer, String, Uuid
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, Uuid, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from app.domain.tasks import TaskState
+from app.db.types import StateType, UtcDateTime
+from app.domain.tasks import TaskState, UploadState
+
+NAMES = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
 
 
 class Base(DeclarativeBase):
-    """Parent of all tables."""
+    """Parent of all tables; constraints are named, so that later migrations can speak of them."""
+
+    metadata = MetaData(naming_convention=NAMES)
 
 
 class Task(Base):
     """What a user asked for, and how far it is. All times are UTC."""
 
     __tablename__ = "tasks"
-    __table_args__ = (Index("ix_tasks_state_lease", "state", "lease_until"),)
+    __table_args__ = (
+        Index("ix_tasks_state_lease", "state", "lease_until"),
+        Index("ix_tasks_created", "created_at", "id"),
+    )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     pipeline: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(200), default="", server_default="")  # for people; means nothing
     options: Mapped[dict[str, Any]] = mapped_column(JSON)
-    state: Mapped[TaskState] = mapped_column(String(16))
+    state: Mapped[TaskState] = mapped_column(StateType)
     stage: Mapped[str] = mapped_column(String(64), default="")
     progress: Mapped[float] = mapped_column(Float, default=0.0)
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     fence: Mapped[int] = mapped_column(Integer, default=0)  # grows with each lease; old holders cannot write
-    lease_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str] = mapped_column(String(128), default="")
-    cancel_requested: Mapped[bool] = mapped_column(default=False)
-    document: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # the result document, once done
-    artifacts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)  # name, media_type, title, key, size
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # code, label, message, remedy, details
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    queued_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
+    document: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # the result, once done
+    artifacts: Mapped[list[dict[str, Any]] | None] = mapped_column(
+        JSON(none_as_null=True)
+    )  # name, media_type, title, key, size
+    error: Mapped[dict[str, Any] | None] = mapped_column(
+        JSON(none_as_null=True)
+    )  # code, label, message, remedy, details
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    dispatched_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when the doorbell last rang
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # unseen from then on; the janitor clears up
 
     uploads: Mapped[list["Upload"]] = relationship(
-        back_populates="task", order_by="Upload.created_at", cascade="all, delete-orphan"
+        back_populates="task", order_by="Upload.created_at", cascade="all, delete-orphan", passive_deletes=True
     )
 
 
@@ -55,10 +75,10 @@ class Upload(Base):
     label: Mapped[str] = mapped_column(String(32))
     key: Mapped[str] = mapped_column(String(255))  # where the store has, or will have, the bytes
     filename: Mapped[str] = mapped_column(String(255), default="")
-    state: Mapped[str] = mapped_column(String(16))  # open, finished, rejected, superseded
+    state: Mapped[str] = mapped_column(String(16), default=UploadState.OPEN)
     size: Mapped[int | None] = mapped_column(BigInteger)
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     task: Mapped[Task] = relationship(back_populates="uploads")

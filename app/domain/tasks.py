@@ -62,3 +62,12 @@ def advance(current: TaskState, wanted: TaskState) -> TaskState:
     if wanted not in _NEXT[current]:
         raise IllegalTransition(current, wanted)
     return wanted
+
+
+class UploadState(StrEnum):
+    """Where one file stands."""
+
+    OPEN = "open"  # bytes are still to come
+    FINISHED = "finished"  # whole, in the store, and fit to use as far as a quick look can tell
+    REJECTED = "rejected"  # whole, but not what its label says
+    SUPERSEDED = "superseded"  # a fresh upload took its place, or it expired

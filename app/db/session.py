@@ -1,0 +1,129 @@
+"""The engine, and the unit of work: one transaction, and what happens once it is committed."""
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.orm import Session
+
+BUSY_TIMEOUT_S = 30.0
+_READ_ONLY = "volcal_read_only"
+_log = logging.getLogger(__name__)
+
+_strict_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
+
+
+def make_engine(url: str | URL, *, foreign_keys: bool = True) -> Engine:
+    """Return an engine for SQLite or PostgreSQL.
+
+    On SQLite writers take turns from the start of their transaction (``BEGIN IMMEDIATE``, waiting up to
+    30 s), so none of them ever sees "database is locked" half way through; readers never wait.
+
+    Args:
+        url: SQLAlchemy URL; ``postgresql://`` without a driver means psycopg2.
+        foreign_keys: Whether SQLite enforces foreign keys; off only while tables are rebuilt by a migration.
+    """
+    url = make_url(url)
+    if url.drivername in {"postgres", "postgresql"}:
+        url = url.set(drivername="postgresql+psycopg2")
+    if url.get_backend_name() != "sqlite":
+        return create_engine(
+            url, pool_size=5, max_overflow=35, pool_pre_ping=True, json_serializer=_strict_json, hide_parameters=True
+        )
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        pool_size=10,
+        max_overflow=90,
+        connect_args={"timeout": BUSY_TIMEOUT_S},
+        json_serializer=_strict_json,
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", partial(_prepare_sqlite, foreign_keys=foreign_keys))
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any, *, foreign_keys: bool) -> None:
+    # The driver's own transaction handling would begin late and break DDL: SQLAlchemy's "begin" does it.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+    _use_wal(connection)
+    connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # Switching the mode does not wait for the busy timeout when another process does the same.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")
+
+
+class UnitOfWork:
+    """One transaction: committed as a whole by ``commit``, else rolled back.
+
+    What must happen outside the database because of it (ringing a doorbell) is given to ``after_commit``
+    and never happens on a rollback.
+
+    Args:
+        engine: Where to.
+        read_only: Promise to change nothing; such a unit never makes a writer wait.
+    """
+
+    session: Session
+
+    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
+        self._engine = engine.execution_options(**{_READ_ONLY: True}) if read_only else engine
+        self._read_only = read_only
+        self._callbacks: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Self:
+        self.session = Session(self._engine, expire_on_commit=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._callbacks.clear()
+        self.session.close()
+
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` once the transaction is committed; a failure of it is logged, not raised."""
+        self._callbacks.append(callback)
+
+    def commit(self) -> None:
+        """Make it so, then ring the doorbells.
+
+        Raises:
+            RuntimeError: If the unit promised to change nothing.
+        """
+        if self._read_only:
+            raise RuntimeError("this unit of work is read-only")
+        self.session.commit()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                # The row is committed and true; the janitor rings again.
+                _log.exception("a callback after commit failed")
