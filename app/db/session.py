@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 BUSY_TIMEOUT_S = 30.0
 _READ_ONLY = "volcal_read_only"
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _strict_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 
@@ -126,4 +126,4 @@ class UnitOfWork:
                 callback()
             except Exception:
                 # The row is committed and true; the janitor rings again.
-                _log.exception("a callback after commit failed")
+                log.exception("a callback after commit failed")

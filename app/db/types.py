@@ -1,5 +1,7 @@
 """Column types whose Python side is the same on SQLite and PostgreSQL."""
 
+# ruff: noqa: ARG002  (the dialect is part of SQLAlchemy's signature)
+
 from datetime import UTC, datetime
 
 from sqlalchemy import DateTime, String

@@ -1,0 +1,63 @@
+"""The long-lived parts of the application, put together once by ``app.wiring``."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from app.db.session import UnitOfWork
+from app.domain.ports import JobQueue, ObjectStore, UploadGateway
+from pipeline.registry import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The numbers and words that a deployment chooses.
+
+    Args:
+        public_url: Base URL that clients use, without a slash at the end.
+        link_ttl_s: Seconds that links to pictures and files work.
+        upload_ttl_s: Seconds that a task may wait for its files.
+        max_upload_bytes: Largest file accepted, bytes.
+        max_attempts: Attempts at a task whose worker was lost before it is killed.
+        lease_s: Seconds without a heartbeat after which a run counts as lost.
+        redispatch_s: Seconds that a pending task may wait before the doorbell is rung again.
+        hook_secret: What ``/tusd_hook`` asks for; None closes the route.
+        min_free_bytes: Free disk below which the service says that it is not ready, bytes.
+    """
+
+    public_url: str = "http://127.0.0.1:8000"
+    link_ttl_s: int = 900
+    upload_ttl_s: int = 86_400
+    max_upload_bytes: int = 50 * 2**30
+    max_attempts: int = 3
+    lease_s: float = 15.0
+    redispatch_s: float = 30.0
+    hook_secret: str | None = None
+    min_free_bytes: int = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What use cases and faces share; immutable, one a process.
+
+    Args:
+        engine: The database.
+        store: Where objects live.
+        queue: The doorbell of the workers.
+        uploads: Receives files from clients.
+        catalogue: Every pipeline there is.
+        policy: What the deployment chose.
+        data_dir: Folder whose disk must not be full, as text; None if nothing is kept on this machine.
+    """
+
+    engine: Engine
+    store: ObjectStore
+    queue: JobQueue
+    uploads: UploadGateway
+    catalogue: Catalogue
+    policy: Policy = Policy()
+    data_dir: str | None = None
+
+    def unit_of_work(self, *, read_only: bool = False) -> UnitOfWork:
+        """Return a fresh transaction, to be used in a ``with`` block."""
+        return UnitOfWork(self.engine, read_only=read_only)

@@ -1,0 +1,193 @@
+"""What a worker may do to a task: every step is a compare-and-set on (id, state, fence).
+
+A worker holds a task by a lease. The fence grows with each lease, so whoever lost the lease, however late it
+wakes up, changes nothing.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CursorResult, case, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from app.db.models import Task, Upload
+from app.db.session import UnitOfWork
+from app.domain import failures
+from app.domain.tasks import TaskState, UploadState
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run one task, and all that a run needs to know.
+
+    Args:
+        inputs: By label: the object's key and the file name that the user gave, which may be empty.
+    """
+
+    task_id: UUID
+    fence: int
+    attempt: int
+    pipeline: str
+    options: dict[str, Any]
+    inputs: dict[str, tuple[str, str]]
+
+
+class Verdict(StrEnum):
+    """What the holder of a lease must do next."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"  # the user wants it stopped: end the run, then ``kill``
+    LOST = "lost"  # the lease is somebody else's, or the task is gone: end the run and write nothing
+
+
+def acquire(work: UnitOfWork, task_id: UUID, *, worker: str, now: datetime, lease_s: float) -> Lease | None:
+    """Take a pending task; None if it is not pending, which is how a second doorbell does no harm.
+
+    Args:
+        work: The transaction; the caller commits it.
+        task_id: Which task.
+        worker: Who takes it, for people to read.
+        now: The present, UTC.
+        lease_s: Seconds until the lease runs out unless a heartbeat renews it.
+    """
+    taken = _write(
+        work,
+        [Task.id == task_id, Task.state == TaskState.PENDING, Task.deleted_at.is_(None)],
+        state=TaskState.RUNNING,
+        fence=Task.fence + 1,
+        attempts=Task.attempts + 1,
+        lease_until=now + timedelta(seconds=lease_s),
+        worker=worker[:128],
+        started_at=now,
+        finished_at=None,
+        stage="",
+        progress=0.0,
+    )
+    if not taken:
+        return None
+    task = work.session.execute(select(Task).where(Task.id == task_id)).scalar_one()
+    files = work.session.execute(
+        select(Upload.label, Upload.key, Upload.filename).where(
+            Upload.task_id == task_id, Upload.state == UploadState.FINISHED
+        )
+    )
+    return Lease(
+        task_id=task.id,
+        fence=task.fence,
+        attempt=task.attempts,
+        pipeline=task.pipeline,
+        options=task.options,
+        inputs={label: (key, filename) for label, key, filename in files},
+    )
+
+
+def heartbeat(
+    work: UnitOfWork, lease: Lease, *, progress: float, stage: str, now: datetime, lease_s: float
+) -> Verdict:
+    """Say that the run lives and how far it is, and learn what to do next.
+
+    Args:
+        work: The transaction; the caller commits it.
+        lease: What ``acquire`` gave.
+        progress: Fraction done, 0 to 1; within one run it never falls.
+        stage: What the run is doing.
+        now: The present, UTC.
+        lease_s: Seconds until the lease runs out unless the next heartbeat renews it.
+    """
+    reached = min(progress, 1.0) if progress >= 0 else 0.0  # NaN compares false
+    held = _write(
+        work,
+        _held(lease),
+        lease_until=now + timedelta(seconds=lease_s),
+        progress=case((Task.progress < reached, reached), else_=Task.progress),
+        stage=stage[:64],
+    )
+    if not held:
+        return Verdict.LOST
+    wanted = work.session.execute(select(Task.cancel_requested).where(Task.id == lease.task_id)).scalar_one()
+    return Verdict.CANCEL if wanted else Verdict.CONTINUE
+
+
+def finish(
+    work: UnitOfWork, lease: Lease, *, document: dict[str, Any], artifacts: list[dict[str, Any]], now: datetime
+) -> bool:
+    """Record the result; False if it does not count, so that its files are to be deleted.
+
+    A task whose cancelling was promised while its last step ran ends killed, not done.
+
+    Args:
+        work: The transaction; the caller commits it.
+        lease: What ``acquire`` gave.
+        document: The result document.
+        artifacts: For each file ``name``, ``media_type``, ``title``, ``key`` and ``size`` in bytes.
+        now: The present, UTC.
+
+    Raises:
+        ValueError: If the document holds NaN or Infinity, which JSON cannot say.
+    """
+    json.dumps([document, artifacts], allow_nan=False)
+    done = _write(
+        work,
+        [*_held(lease), Task.cancel_requested.is_(False)],
+        **_ended(TaskState.DONE, now),
+        document=document,
+        artifacts=artifacts,
+        error=None,
+        progress=1.0,
+        stage="",
+    )
+    if not done:
+        kill(work, lease, error=failures.cancelled(), now=now)
+    return done
+
+
+def fail(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
+    """Record that the pipeline refused or failed; False if the lease is lost."""
+    return _write(work, _held(lease), **_ended(TaskState.ERROR, now), error=_plain(error))
+
+
+def kill(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
+    """Record that the run was ended from outside, such as by cancelling; False if the lease is lost."""
+    return _write(work, _held(lease), **_ended(TaskState.KILLED, now), error=_plain(error))
+
+
+def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
+    """Give the task back unharmed, as a worker does that is asked to stop: no attempt is used up."""
+    return _write(
+        work,
+        _held(lease),
+        state=TaskState.PENDING,
+        attempts=Task.attempts - 1,
+        lease_until=None,
+        worker="",
+        queued_at=now,
+        dispatched_at=None,  # the janitor rings at once
+        stage="",
+        progress=0.0,
+    )
+
+
+def _plain(error: dict[str, Any]) -> dict[str, Any]:
+    # An error must always be recordable: what JSON cannot say becomes null or text.
+    plain: dict[str, Any] = json.loads(json.dumps(error, default=str), parse_constant=lambda _: None)
+    return plain
+
+
+def _held(lease: Lease) -> list[ColumnElement[bool]]:
+    return [Task.id == lease.task_id, Task.state == TaskState.RUNNING, Task.fence == lease.fence]
+
+
+def _ended(state: TaskState, now: datetime) -> dict[str, Any]:
+    return {"state": state, "finished_at": now, "lease_until": None, "cancel_requested": False}
+
+
+def _write(work: UnitOfWork, where: list[ColumnElement[bool]], **values: Any) -> bool:
+    result = work.session.execute(
+        update(Task).where(*where).values(**values).execution_options(synchronize_session=False)
+    )
+    assert isinstance(result, CursorResult)  # noqa: S101  (narrowing: an UPDATE has a row count)
+    return result.rowcount == 1
