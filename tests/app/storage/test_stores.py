@@ -1,0 +1,199 @@
+"""What every object store does, whatever keeps the bytes; a new store is one line in STORES."""
+
+import hashlib
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.domain.ports import ObjectStore
+from app.storage.local import LocalStore
+
+STORES: dict[str, Callable[[Path], ObjectStore]] = {
+    "local": lambda root: LocalStore(root, base_url="http://volcal.test", secret=b"s"),
+}
+KEY = "tasks/00000000-0000-0000-0000-000000000007/in/pre-abc"
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    return STORES[request.param](tmp_path / "objects")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source.bin"
+    path.write_bytes(b"\x00points")
+    return path
+
+
+def test_what_goes_in_comes_out(store: ObjectStore, source: Path, tmp_path: Path) -> None:
+    store.put(KEY, source)
+    store.fetch(KEY, tmp_path / "copy.bin")
+    assert (tmp_path / "copy.bin").read_bytes() == b"\x00points"
+    assert store.size(KEY) == 7
+
+
+def test_a_large_object_comes_out_unchanged(store: ObjectStore, tmp_path: Path) -> None:
+    data = random.Random(1).randbytes(3_000_017)
+    (tmp_path / "large").write_bytes(data)
+    store.put(KEY, tmp_path / "large")
+    store.fetch(KEY, tmp_path / "copy")
+    assert hashlib.sha256((tmp_path / "copy").read_bytes()).digest() == hashlib.sha256(data).digest()
+
+
+def test_an_empty_object_is_an_object(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    store.put(KEY, tmp_path / "empty")
+    assert store.size(KEY) == 0
+    with store.open(KEY) as stream:
+        assert stream.read() == b""
+
+
+def test_a_missing_object_says_so(store: ObjectStore, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"before")
+    with pytest.raises(FileNotFoundError):
+        store.fetch(KEY, target)
+    with pytest.raises(FileNotFoundError), store.open(KEY):
+        pass
+    assert store.size(KEY) is None
+    assert target.read_bytes() == b"before"
+
+
+def test_a_folder_of_objects_is_not_an_object(store: ObjectStore, source: Path) -> None:
+    store.put(KEY, source)
+    folder = KEY.rpartition("/")[0]
+    assert store.size(folder) is None
+    assert store.size(f"{KEY}/below") is None
+    with pytest.raises(FileNotFoundError), store.open(folder):
+        pass
+
+
+def test_an_object_can_be_read_from_the_middle(store: ObjectStore, source: Path) -> None:
+    store.put(KEY, source)
+    with store.open(KEY) as stream:
+        stream.seek(-3, 2)
+        assert stream.read() == b"nts"
+
+
+def test_putting_again_replaces(store: ObjectStore, source: Path) -> None:
+    store.put(KEY, source)
+    source.write_bytes(b"longer than before")
+    store.put(KEY, source)
+    assert store.size(KEY) == 18
+
+
+def test_changing_the_source_later_does_not_change_the_object(store: ObjectStore, source: Path) -> None:
+    store.put(KEY, source)
+    with source.open("r+b") as stream:
+        stream.write(b"spoiled")
+    with store.open(KEY) as stream:
+        assert stream.read() == b"\x00points"
+
+
+def test_fetching_replaces_what_was_at_the_target(store: ObjectStore, source: Path, tmp_path: Path) -> None:
+    store.put(KEY, source)
+    target = tmp_path / "target"
+    target.write_bytes(b"an older and longer file")
+    store.fetch(KEY, target)
+    assert target.read_bytes() == b"\x00points"
+
+
+def test_a_fetched_file_outlives_the_object(store: ObjectStore, source: Path, tmp_path: Path) -> None:
+    store.put(KEY, source)
+    store.fetch(KEY, tmp_path / "copy")
+    store.delete_prefix(KEY)
+    assert (tmp_path / "copy").read_bytes() == b"\x00points"
+    assert store.size(KEY) is None
+
+
+def test_readers_see_all_of_an_object_or_the_one_before(store: ObjectStore, tmp_path: Path) -> None:
+    versions = [bytes([n]) * 200_000 for n in (1, 2)]
+    for number, data in enumerate(versions):
+        (tmp_path / str(number)).write_bytes(data)
+    store.put(KEY, tmp_path / "0")
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(60):
+            store.put(KEY, tmp_path / str(number % 2))
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = []
+    while not done.is_set():
+        with store.open(KEY) as stream:
+            seen.append(stream.read())
+    writer.join()
+    assert set(seen) <= set(versions)
+
+
+def test_a_prefix_is_deleted_and_its_neighbours_are_not(store: ObjectStore, source: Path) -> None:
+    kept = ["tasks/10/in/pre", "tasks/2/out/hulls.json", "tasks/1x"]
+    for key in ["tasks/1/in/pre", "tasks/1/out/0/hulls/1.png", *kept]:
+        store.put(key, source)
+    store.delete_prefix("tasks/1/")
+    assert store.size("tasks/1/in/pre") is None
+    assert store.size("tasks/1/out/0/hulls/1.png") is None
+    assert [store.size(key) for key in kept] == [7, 7, 7]
+
+
+def test_a_prefix_need_not_end_at_a_slash(store: ObjectStore, source: Path) -> None:
+    for key in ["tasks/1/in/pre-a", "tasks/1/in/pre-b", "tasks/1/in/post-a"]:
+        store.put(key, source)
+    store.delete_prefix("tasks/1/in/pre-")
+    assert store.size("tasks/1/in/pre-a") is None
+    assert store.size("tasks/1/in/pre-b") is None
+    assert store.size("tasks/1/in/post-a") == 7
+
+
+def test_deleting_what_is_not_there_is_no_error(store: ObjectStore, source: Path) -> None:
+    store.put("tasks/2/in/pre", source)
+    store.delete_prefix("tasks/1/")
+    store.delete_prefix("no/such/place")
+    assert store.size("tasks/2/in/pre") == 7
+
+
+def test_deleting_everything_at_once_is_refused(store: ObjectStore, source: Path) -> None:
+    store.put(KEY, source)
+    for prefix in ("", "/"):
+        with pytest.raises(ValueError, match="not a key"):
+            store.delete_prefix(prefix)
+    assert store.size(KEY) == 7
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/",
+        "../secret",
+        "tasks/../../secret",
+        "/etc/passwd",
+        "tasks//pre",
+        "tasks/./pre",
+        "tasks/pre/",
+        "tasks/\0pre",
+        "a" * 256,
+        "/".join(["a" * 200] * 6),
+        "tasks/" + "é" * 128,
+    ],
+)
+def test_a_key_cannot_leave_the_store(store: ObjectStore, source: Path, tmp_path: Path, key: str) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    with pytest.raises(ValueError, match="key"):
+        store.put(key, source)
+    with pytest.raises(ValueError, match="key"):
+        store.fetch(key, tmp_path / "stolen")
+    with pytest.raises(ValueError, match="key"):
+        store.size(key)
+    assert not (tmp_path / "stolen").exists()
+
+
+def test_a_name_in_any_script_is_a_key(store: ObjectStore, source: Path) -> None:
+    store.put("tasks/1/out/Zürich 测量 #1?.png", source)
+    assert store.size("tasks/1/out/Zürich 测量 #1?.png") == 7
