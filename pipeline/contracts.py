@@ -19,6 +19,23 @@ class InputSlot:
 
 
 @dataclass(frozen=True, slots=True)
+class InputPair:
+    """Two files that must fit each other.
+
+    Args:
+        first: Label of the one.
+        second: Label of the other.
+        check: ``package.module:function``, called as ``check(first, first_size, second, second_size)`` with
+            seekable streams and sizes in bytes once both are there; raises ``PipelineError``. Standard
+            library only, because the gateway calls it.
+    """
+
+    first: str
+    second: str
+    check: str
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One file of the result folder."""
 
@@ -80,6 +97,7 @@ class Spec:
         inspector: ``package.module:function`` that checks one uploaded input and raises
             ``PipelineError``; standard library only, because the gateway calls it. Its signature is
             ``inspect(label: str, stream: BinaryIO, size: int, name: str) -> None``.
+        pairs: Inputs that must fit each other.
     """
 
     name: str
@@ -88,6 +106,7 @@ class Spec:
     params: type[BaseModel]
     runner: str
     inspector: str | None = None
+    pairs: tuple[InputPair, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:

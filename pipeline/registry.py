@@ -1,12 +1,14 @@
 """Every pipeline there is, by name."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline import testing, volume_change
 from pipeline.contracts import Runner, Spec
+
+PairCheck = Callable[[BinaryIO, int, BinaryIO, int], None]
 
 
 class Catalogue(Mapping[str, Spec]):
@@ -41,6 +43,10 @@ class Catalogue(Mapping[str, Spec]):
         """Import the function that checks one uploaded input; None if the pipeline has none."""
         target = self[name].inspector
         return None if target is None else _resolve(target)
+
+    def pairs(self, name: str) -> list[tuple[str, str, PairCheck]]:
+        """Import the functions that check inputs against each other, with the labels they are for."""
+        return [(pair.first, pair.second, _resolve(pair.check)) for pair in self[name].pairs]
 
 
 def _resolve(target: str) -> Any:

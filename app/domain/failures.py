@@ -7,6 +7,7 @@ EXPIRED    its files did not arrive in time
 The codes are public and frozen; those of a run are in ``pipeline.errors``, and ``docs/errors.md`` lists both.
 """
 
+import json
 from typing import Any
 
 CODES = ("CANCELLED", "LOST", "EXPIRED")
@@ -48,3 +49,15 @@ def expired(waited_s: int) -> dict[str, Any]:
         remedy="Create a new task and upload the files again.",
         details={"waited_s": waited_s},
     )
+
+
+def plain(error: dict[str, Any]) -> dict[str, Any]:
+    """Return an error document that any database and client can take.
+
+    An error must always be recordable: what JSON cannot say becomes null or text.
+
+    >>> plain({"details": {"overlap": float("nan")}})
+    {'details': {'overlap': None}}
+    """
+    document: dict[str, Any] = json.loads(json.dumps(error, default=str), parse_constant=lambda _: None)
+    return document

@@ -147,12 +147,12 @@ def finish(
 
 def fail(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
     """Record that the pipeline refused or failed; False if the lease is lost."""
-    return _write(work, _held(lease), **_ended(TaskState.ERROR, now), error=_plain(error))
+    return _write(work, _held(lease), **_ended(TaskState.ERROR, now), error=failures.plain(error))
 
 
 def kill(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
     """Record that the run was ended from outside, such as by cancelling; False if the lease is lost."""
-    return _write(work, _held(lease), **_ended(TaskState.KILLED, now), error=_plain(error))
+    return _write(work, _held(lease), **_ended(TaskState.KILLED, now), error=failures.plain(error))
 
 
 def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
@@ -169,12 +169,6 @@ def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
         stage="",
         progress=0.0,
     )
-
-
-def _plain(error: dict[str, Any]) -> dict[str, Any]:
-    # An error must always be recordable: what JSON cannot say becomes null or text.
-    plain: dict[str, Any] = json.loads(json.dumps(error, default=str), parse_constant=lambda _: None)
-    return plain
 
 
 def _held(lease: Lease) -> list[ColumnElement[bool]]:

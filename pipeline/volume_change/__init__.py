@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.contracts import InputSlot, Spec
+from pipeline.contracts import InputPair, InputSlot, Spec
 
 CLOUD_FORMATS = (".las", ".laz", ".copc.laz", ".ply", ".xyz", ".txt", ".asc", ".csv")
 
@@ -45,4 +45,5 @@ SPEC = Spec(
     params=Params,
     runner="pipeline.volume_change.run:run",
     inspector="pipeline.formats.inspect:inspect",
+    pairs=(InputPair("shp", "shx", "pipeline.formats.inspect_shape:check_shape_pair"),),
 )

@@ -1,0 +1,187 @@
+"""Puts right what nobody else will: lost workers, lost hooks, lost doorbells, abandoned uploads.
+
+Everything it does is a compare-and-set, so it may run twice at once and may be killed at any point.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from app.db.models import Task, Upload
+from app.db.session import UnitOfWork
+from app.domain import failures
+from app.domain.errors import TaskNotFound
+from app.domain.tasks import TaskState
+from app.services import queries, tasks, uploads
+
+if TYPE_CHECKING:
+    from app.context import Context
+
+log = logging.getLogger(__name__)
+
+_RING_AT_MOST_EVERY = timedelta(minutes=10)
+_GRACE = timedelta(seconds=2)  # a hook that is on its way is faster than we
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one round did, in tasks.
+
+    Args:
+        requeued: Their worker was lost; they are pending again.
+        lost: Their worker was lost too often; they are killed.
+        cancelled: Their worker was lost while it was to stop them; they are killed.
+        rung: The doorbell was rung again for them.
+        started: All their files were there, but the hook was lost.
+        expired: Their files did not come in time; they are killed.
+        purged: They were deleted while they ran, and are now gone.
+    """
+
+    requeued: int = 0
+    lost: int = 0
+    cancelled: int = 0
+    rung: int = 0
+    started: int = 0
+    expired: int = 0
+    purged: int = 0
+
+
+def reap(context: "Context", now: datetime) -> Report:
+    """Do one round.
+
+    Args:
+        context: The application's parts.
+        now: The present, UTC.
+    """
+    fates = [_bury(context, task_id, now) for task_id in _ids(context, *_lease_ran_out(now))]
+    started, expired = _tend_waiting(context, now)
+    return Report(
+        requeued=fates.count(TaskState.PENDING),
+        lost=fates.count(TaskState.KILLED),
+        cancelled=fates.count(None),
+        rung=_ring(context, now, everyone=False),
+        started=started,
+        expired=expired,
+        purged=_purge(context),
+    )
+
+
+def rouse(context: "Context", now: datetime) -> int:
+    """Ring for every pending task, as when a broker or a worker has just come back; return how many."""
+    return _ring(context, now, everyone=True)
+
+
+def _lease_ran_out(now: datetime) -> list[ColumnElement[bool]]:
+    return [Task.state == TaskState.RUNNING, Task.lease_until < now]
+
+
+def _ids(context: "Context", *where: ColumnElement[bool]) -> list[UUID]:
+    with context.unit_of_work(read_only=True) as work:
+        return list(work.session.execute(select(Task.id).where(*where).order_by(Task.queued_at)).scalars())
+
+
+def _bury(context: "Context", task_id: UUID, now: datetime) -> TaskState | str | None:
+    """Decide about a task whose lease ran out; "alive" if it turns out not to be so, None if it was cancelled."""
+    with context.unit_of_work() as work:
+        query = select(Task).where(Task.id == task_id, *_lease_ran_out(now)).with_for_update()
+        task = work.session.execute(query).scalar_one_or_none()
+        if task is None:
+            return "alive"
+        fate: TaskState | None
+        if task.cancel_requested:
+            queries.settle(work, task, TaskState.KILLED, failures.cancelled(), now)
+            fate = None
+        elif task.attempts < context.policy.max_attempts:
+            queries.queue_task(work, context.queue, task, now)
+            fate = TaskState.PENDING
+        else:
+            queries.settle(work, task, TaskState.KILLED, failures.lost(task.attempts), now)
+            fate = TaskState.KILLED
+        work.commit()
+    log.warning("a worker was lost", extra={"task_id": str(task_id), "attempts": task.attempts, "fate": str(fate)})
+    return fate
+
+
+def _ring(context: "Context", now: datetime, *, everyone: bool) -> int:
+    """Ring again for pending tasks; ever more rarely for one that waits long, since most likely the queue is long."""
+    rung = 0
+    with context.unit_of_work(read_only=True) as work:
+        pending = work.session.execute(
+            select(Task.id, Task.queued_at, Task.dispatched_at)
+            .where(Task.state == TaskState.PENDING, Task.deleted_at.is_(None))
+            .order_by(Task.queued_at)
+        ).all()
+    for task_id, queued_at, dispatched_at in pending:
+        if not everyone and not _is_due(queued_at, dispatched_at, now, context.policy.redispatch_s):
+            continue
+        with context.unit_of_work() as work:
+            seen = Task.dispatched_at.is_(None) if dispatched_at is None else Task.dispatched_at == dispatched_at
+            ours = _mark(work, [Task.id == task_id, Task.state == TaskState.PENDING, seen], now)
+            if ours:
+                work.after_commit(partial(context.queue.submit, task_id))
+            work.commit()
+            rung += ours
+    return rung
+
+
+def _is_due(queued_at: datetime | None, dispatched_at: datetime | None, now: datetime, redispatch_s: float) -> bool:
+    if dispatched_at is None or queued_at is None:
+        return True
+    patience = max(timedelta(seconds=redispatch_s), min(dispatched_at - queued_at, _RING_AT_MOST_EVERY))
+    return now - dispatched_at >= patience
+
+
+def _mark(work: UnitOfWork, where: list[ColumnElement[bool]], now: datetime) -> bool:
+    result = work.session.execute(
+        update(Task).where(*where).values(dispatched_at=now).execution_options(synchronize_session=False)
+    )
+    assert isinstance(result, CursorResult)  # noqa: S101  (narrowing: an UPDATE has a row count)
+    return result.rowcount == 1
+
+
+def _tend_waiting(context: "Context", now: datetime) -> tuple[int, int]:
+    """Start what is complete, give up what is abandoned; return how many of each."""
+    newest = func.max(Upload.created_at)
+    with context.unit_of_work(read_only=True) as work:
+        waiting = work.session.execute(
+            select(Task, newest)
+            .outerjoin(Upload, Upload.task_id == Task.id)
+            .where(Task.state == TaskState.WAITING, Task.deleted_at.is_(None), Task.created_at <= now - _GRACE)
+            .group_by(Task.id)
+        ).all()
+    ttl_s = context.policy.upload_ttl_s
+    started = expired = 0
+    for task, opened_at in waiting:
+        state = _guarded(partial(uploads.reconcile, context, task.id), task.id)
+        started += state is TaskState.PENDING
+        since = max(task.created_at, opened_at or task.created_at)
+        if state is TaskState.WAITING and now - since > timedelta(seconds=ttl_s):
+            give_up = partial(uploads.expire, context, task.id, now, failures.expired(ttl_s))
+            expired += _guarded(give_up, task.id) is True
+    return started, expired
+
+
+def _purge(context: "Context") -> int:
+    gone = _ids(context, Task.deleted_at.is_not(None), Task.state != TaskState.RUNNING)
+    return sum(_guarded(partial(tasks.purge, context, task_id), task_id) is not _FAILED for task_id in gone)
+
+
+_FAILED = object()
+
+
+def _guarded(step: Callable[[], object], task_id: UUID) -> object:
+    """Do a step for one task; its failing must not keep the janitor from the others."""
+    try:
+        return step()
+    except TaskNotFound:
+        return _FAILED  # deleted meanwhile
+    except Exception:
+        log.exception("the janitor could not tend to a task", extra={"task_id": str(task_id)})
+        return _FAILED

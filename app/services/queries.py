@@ -1,0 +1,113 @@
+"""What the use cases ask of the tables, and the changes of state that they share."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from app.db.models import Task, Upload
+from app.db.session import UnitOfWork
+from app.domain.errors import TaskNotFound
+from app.domain.ports import JobQueue
+from app.domain.tasks import TaskState, UploadState, advance
+
+
+def utc_now() -> datetime:
+    """Return the present, in UTC."""
+    return datetime.now(UTC)
+
+
+def get_task(work: UnitOfWork, task_id: UUID, *, lock: bool = False) -> Task:
+    """Return a task with its uploads.
+
+    Args:
+        work: The transaction.
+        task_id: Which task.
+        lock: Whether others that want to change the task must wait until this transaction ends.
+
+    Raises:
+        TaskNotFound: If there is no such task, or it was deleted.
+    """
+    query = select(Task).where(Task.id == task_id, Task.deleted_at.is_(None))
+    if lock:  # PostgreSQL only; on SQLite the transaction itself is exclusive
+        query = query.with_for_update().execution_options(populate_existing=True)
+    task = work.session.execute(query).scalar_one_or_none()
+    if task is None:
+        raise TaskNotFound
+    return task
+
+
+def current(uploads: Iterable[Upload]) -> dict[str, Upload]:
+    """Return the upload that counts for each label."""
+    return {upload.label: upload for upload in uploads if upload.state != UploadState.SUPERSEDED}
+
+
+def missing(labels: Sequence[str], uploads: Iterable[Upload]) -> list[str]:
+    """Return the labels without a finished upload, in the pipeline's order."""
+    found = current(uploads)
+    return [label for label in labels if label not in found or found[label].state != UploadState.FINISHED]
+
+
+def move(work: UnitOfWork, task: Task, wanted: TaskState, *where: ColumnElement[bool], **values: Any) -> bool:
+    """Change a task's state if it is still what we saw; False if somebody else was faster.
+
+    Raises:
+        IllegalTransition: If the two states are not neighbours.
+    """
+    advance(task.state, wanted)
+    result = work.session.execute(
+        update(Task)
+        .where(Task.id == task.id, Task.state == task.state, Task.fence == task.fence, *where)
+        .values(state=wanted, **values)
+        .execution_options(synchronize_session=False)
+    )
+    assert isinstance(result, CursorResult)  # noqa: S101  (narrowing: an UPDATE has a row count)
+    work.session.refresh(task)
+    return result.rowcount == 1
+
+
+def queue_task(work: UnitOfWork, queue: JobQueue, task: Task, now: datetime) -> bool:
+    """Make a task pending and ring once that is committed; False if somebody else was faster."""
+    fresh = {"attempts": 0} if task.state is not TaskState.RUNNING else {}
+    queued = move(
+        work,
+        task,
+        TaskState.PENDING,
+        **fresh,
+        queued_at=now,
+        dispatched_at=now,
+        started_at=None,
+        finished_at=None,
+        lease_until=None,
+        worker="",
+        cancel_requested=False,
+        stage="",
+        progress=0.0,
+        error=None,
+        document=None,
+        artifacts=None,
+    )
+    if queued:
+        work.after_commit(partial(queue.submit, task.id))
+    return queued
+
+
+def settle(work: UnitOfWork, task: Task, wanted: TaskState, error: dict[str, Any], now: datetime) -> bool:
+    """End a task in ``error`` or ``killed``; False if somebody else was faster."""
+    return move(
+        work, task, wanted, error=error, finished_at=now, lease_until=None, cancel_requested=False, stage=""
+    )
+
+
+def queue_position(work: UnitOfWork, task: Task) -> int | None:
+    """Return how many pending tasks are served before this one, itself included; None if it is not pending."""
+    if task.state is not TaskState.PENDING or task.queued_at is None:
+        return None
+    ahead = select(func.count()).where(
+        Task.state == TaskState.PENDING, Task.deleted_at.is_(None), Task.queued_at < task.queued_at
+    )
+    return work.session.execute(ahead).scalar_one() + 1

@@ -1,0 +1,281 @@
+"""What a user may do to a task: create, start, cancel, restart, look at, delete."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from pydantic import ValidationError
+from sqlalchemy import select, tuple_
+
+from app.db.models import Task
+from app.db.session import UnitOfWork
+from app.domain import failures
+from app.domain.errors import (
+    IllegalTransition,
+    InputsMissing,
+    NotReady,
+    ObjectNotFound,
+    OptionsInvalid,
+    PipelineNotFound,
+    TaskNotFound,
+)
+from app.domain.keys import task_prefix
+from app.domain.tasks import TaskState, advance
+from app.services import queries, uploads
+from app.services.uploads import Ticket
+
+if TYPE_CHECKING:
+    from app.context import Context
+    from pipeline.contracts import Spec
+    from pipeline.registry import Catalogue
+
+_RESTARTABLE = (TaskState.ERROR, TaskState.KILLED)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A task as somebody looks at it.
+
+    Args:
+        missing: Labels of required files that have not arrived, in the pipeline's order.
+        queue_position: 1 for the next to be served; None if the task is not queued.
+    """
+
+    task: Task
+    missing: list[str]
+    queue_position: int | None
+
+
+def find_spec(catalogue: "Catalogue", name: str) -> "Spec":
+    """Return a pipeline.
+
+    Raises:
+        PipelineNotFound: If there is none of that name.
+    """
+    spec = catalogue.get(name)
+    if spec is None:
+        raise PipelineNotFound(name, catalogue)
+    return spec
+
+
+def check_options(spec: "Spec", options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options as the pipeline will read them, defaults included.
+
+    Raises:
+        OptionsInvalid: If they do not fit, saying which and why.
+    """
+    try:
+        checked = spec.params.model_validate(options).model_dump(mode="json")
+        json.dumps(checked, allow_nan=False)
+    except ValidationError as error:
+        problems = [
+            {"field": ".".join(str(part) for part in p["loc"]) or "options", "message": p["msg"]}
+            for p in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise OptionsInvalid(problems) from None
+    except ValueError:
+        raise OptionsInvalid([{"field": "options", "message": "NaN and Infinity are not numbers of JSON."}]) from None
+    return checked
+
+
+def create_task(
+    context: "Context", pipeline: str = "volume_change", options: dict[str, Any] | None = None, name: str = ""
+) -> tuple[Task, list[Ticket]]:
+    """Open a task and an upload for each file that it needs.
+
+    Raises:
+        PipelineNotFound: If there is no such pipeline.
+        OptionsInvalid: If the options do not fit it.
+    """
+    spec = find_spec(context.catalogue, pipeline)
+    task = Task(
+        id=uuid4(),
+        pipeline=pipeline,
+        name=name,
+        options=check_options(spec, options or {}),
+        state=TaskState.WAITING,
+        created_at=queries.utc_now(),
+    )
+    tickets: list[Ticket] = []
+    try:
+        for label in spec.labels:
+            row, ticket = uploads.new_upload(context, task.id, label)
+            task.uploads.append(row)
+            tickets.append(ticket)
+        with context.unit_of_work() as work:
+            work.session.add(task)
+            work.commit()
+    except BaseException:
+        for ticket in tickets:
+            context.uploads.discard(ticket.id)
+        raise
+    return task, tickets
+
+
+def describe(work: UnitOfWork, catalogue: "Catalogue", task_id: UUID) -> View:
+    """Look at a task.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+    """
+    task = queries.get_task(work, task_id)
+    return View(task, missing_of(catalogue, task), queries.queue_position(work, task))
+
+
+def missing_of(catalogue: "Catalogue", task: Task) -> list[str]:
+    """Return the labels of required files that have not arrived; empty if the pipeline is gone since."""
+    spec = catalogue.get(task.pipeline)
+    return [] if spec is None else queries.missing(spec.labels, task.uploads)
+
+
+def list_tasks(
+    work: UnitOfWork,
+    *,
+    status: TaskState | None = None,
+    pipeline: str | None = None,
+    before: tuple[datetime, UUID] | None = None,
+    limit: int = 50,
+) -> list[Task]:
+    """Return up to ``limit`` tasks, newest first.
+
+    Args:
+        work: The transaction.
+        status: Only tasks in this state.
+        pipeline: Only tasks of this pipeline.
+        before: Time of creation and id of the last task already seen.
+        limit: How many at most.
+    """
+    query = select(Task).where(Task.deleted_at.is_(None)).order_by(Task.created_at.desc(), Task.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(Task.state == status)
+    if pipeline is not None:
+        query = query.where(Task.pipeline == pipeline)
+    if before is not None:
+        query = query.where(tuple_(Task.created_at, Task.id) < tuple_(*before))
+    return list(work.session.execute(query).scalars())
+
+
+def start_task(context: "Context", task_id: UUID) -> TaskState:
+    """Start a task whose files are all there; one that is queued or running is left as it is.
+
+    Looks for files whose hook was lost first. A task that failed or was killed is run again.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+        InputsMissing: If files are still to come, or were rejected.
+        IllegalTransition: If the task is done.
+    """
+    state = uploads.reconcile(context, task_id)
+    if state in (TaskState.PENDING, TaskState.RUNNING):
+        return state
+    if state in _RESTARTABLE:
+        return restart(context, task_id)
+    with context.unit_of_work(read_only=True) as work:
+        task = queries.get_task(work, task_id)
+        if missing := missing_of(context.catalogue, task):
+            raise InputsMissing(missing)
+        if task.state is TaskState.DONE:
+            advance(TaskState.DONE, TaskState.PENDING)  # raises
+        return task.state
+
+
+def restart(context: "Context", task_id: UUID, options: dict[str, Any] | None = None) -> TaskState:
+    """Run a task again that failed or was killed, with other options if some are given.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+        InputsMissing: If files are missing or were rejected.
+        OptionsInvalid: If the options do not fit the pipeline.
+        IllegalTransition: If the task is waiting, queued, running or done.
+    """
+    with context.unit_of_work() as work:
+        task = queries.get_task(work, task_id, lock=True)
+        if task.state not in _RESTARTABLE:
+            raise IllegalTransition(task.state, TaskState.PENDING)
+        spec = find_spec(context.catalogue, task.pipeline)
+        if missing := queries.missing(spec.labels, task.uploads):
+            raise InputsMissing(missing)
+        if options is not None:
+            task.options = check_options(spec, options)
+            work.session.flush()
+        queries.queue_task(work, context.queue, task, queries.utc_now())
+        work.commit()
+        return task.state
+
+
+def cancel_task(work: UnitOfWork, task_id: UUID) -> TaskState:
+    """Stop a task: at once if no worker has it, else as soon as its worker notices; asking twice is harmless.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+        IllegalTransition: If the task is over.
+    """
+    task = queries.get_task(work, task_id, lock=True)
+    if task.state is TaskState.RUNNING:
+        task.cancel_requested = True
+        work.session.flush()
+    elif task.state.is_settled:
+        raise IllegalTransition(task.state, TaskState.KILLED)
+    else:
+        queries.settle(work, task, TaskState.KILLED, failures.cancelled(), queries.utc_now())
+    return task.state
+
+
+def results(work: UnitOfWork, task_id: UUID) -> Task:
+    """Return a task that has its result.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+        NotReady: If it is not done.
+    """
+    task = queries.get_task(work, task_id)
+    if task.state is not TaskState.DONE or task.document is None:
+        raise NotReady(task.state)
+    return task
+
+
+def artifact(task: Task, name: str) -> dict[str, Any]:
+    """Return one file of a finished task: name, media_type, title, key, size.
+
+    Raises:
+        ObjectNotFound: If the task has no such file.
+    """
+    for found in task.artifacts or []:
+        if found["name"] == name:
+            return found
+    raise ObjectNotFound(name)
+
+
+def delete_task(context: "Context", task_id: UUID) -> None:
+    """Delete a task and its files; one that is running is stopped first and cleared away by the janitor.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+    """
+    with context.unit_of_work() as work:
+        task = queries.get_task(work, task_id, lock=True)
+        task.deleted_at = queries.utc_now()
+        task.cancel_requested = True
+        running = task.state is TaskState.RUNNING
+        work.commit()
+    if not running:
+        purge(context, task_id)
+
+
+def purge(context: "Context", task_id: UUID) -> None:
+    """Delete the files, then the rows, of a task that was marked as deleted; may be repeated."""
+    with context.unit_of_work(read_only=True) as work:
+        task = work.session.get(Task, task_id)
+        ids = [] if task is None else [upload.id for upload in task.uploads]
+    for upload_id in ids:
+        context.uploads.discard(upload_id)
+    context.store.delete_prefix(task_prefix(task_id))
+    with context.unit_of_work() as work:
+        task = work.session.get(Task, task_id)
+        if task is not None:
+            if task.deleted_at is None:
+                raise TaskNotFound
+            work.session.delete(task)
+        work.commit()

@@ -1,0 +1,297 @@
+"""A file was opened, arrived, was looked at: one path for hooks, the tus endpoint, the janitor and the user.
+
+A hook is a hint. Whoever hears of a finished upload calls ``finished``, which asks the gateway what is really
+there, looks at the bytes, records the outcome once, and starts the task if it is complete. It may be called at
+any time, by several at once, again and again.
+"""
+
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import CursorResult, select, update
+
+from app.db.models import Task, Upload
+from app.db.session import UnitOfWork
+from app.domain import failures
+from app.domain.errors import LabelUnknown, UploadClosed, UploadNotFound
+from app.domain.keys import input_key
+from app.domain.ports import ReceivedFile
+from app.domain.tasks import TaskState, UploadState
+from app.services import queries
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from app.context import Context
+
+log = logging.getLogger(__name__)
+
+_TAKES_FILES = (TaskState.WAITING, TaskState.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An upload that was opened.
+
+    Args:
+        url: Where the client sends the bytes by the tus protocol.
+    """
+
+    id: str
+    label: str
+    url: str
+
+
+def new_upload(context: "Context", task_id: UUID, label: str, filename: str = "") -> tuple[Upload, Ticket]:
+    """Open an upload at the gateway; the row is the caller's to add.
+
+    The gateway comes first: a URL without a row is harmless, a row without a URL is not.
+    """
+    upload_id = secrets.token_urlsafe(24)
+    key = input_key(task_id, label, upload_id)
+    url = context.uploads.open(upload_id, key=key, filename=filename, task_id=task_id, label=label)
+    row = Upload(
+        id=upload_id,
+        task_id=task_id,
+        label=label,
+        key=key,
+        filename=filename,
+        state=UploadState.OPEN,
+        created_at=queries.utc_now(),
+    )
+    return row, Ticket(upload_id, label, url)
+
+
+def open_upload(context: "Context", task_id: UUID, label: str, filename: str = "") -> Ticket:
+    """Open a fresh upload for a label; what was sent for it before no longer counts.
+
+    A task that ended in ``error`` waits again, unless another of its files is still rejected.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+        LabelUnknown: If its pipeline takes no such file.
+        UploadClosed: If the task is queued, running or over.
+    """
+    with context.unit_of_work(read_only=True) as work:
+        _check_open(context, queries.get_task(work, task_id), label)
+    row, ticket = new_upload(context, task_id, label, filename)
+    try:
+        with context.unit_of_work() as work:
+            task = queries.get_task(work, task_id, lock=True)
+            _check_open(context, task, label)
+            old = [u for u in task.uploads if u.label == label and u.state != UploadState.SUPERSEDED]
+            for upload in old:
+                upload.state = UploadState.SUPERSEDED
+            work.session.add(row)
+            work.session.flush()
+            _wait_again(work, task)
+            work.commit()
+    except BaseException:
+        context.uploads.discard(ticket.id)
+        raise
+    for upload in old:
+        discard(context, upload)
+    return ticket
+
+
+def _check_open(context: "Context", task: Task, label: str) -> None:
+    known = [slot.label for slot in context.catalogue[task.pipeline].inputs]
+    if label not in known:
+        raise LabelUnknown(label, known)
+    if task.state not in _TAKES_FILES:
+        raise UploadClosed(f"The task is {task.state} and takes no files now.")
+
+
+def _wait_again(work: UnitOfWork, task: Task) -> None:
+    if task.state is not TaskState.ERROR:
+        return
+    work.session.refresh(task, ["uploads"])
+    rejected = [u for u in queries.current(task.uploads).values() if u.state == UploadState.REJECTED]
+    if rejected:
+        task.error = rejected[0].error
+        return
+    queries.move(work, task, TaskState.WAITING, error=None, finished_at=None, progress=0.0)
+
+
+def discard(context: "Context", upload: Upload) -> None:
+    """Forget the bytes of an upload that no longer counts; what cannot be deleted now costs disk, nothing else."""
+    try:
+        context.uploads.discard(upload.id)
+        context.store.delete_prefix(upload.key)
+    except Exception:
+        log.exception("the bytes of an upload could not be deleted", extra={"upload_label": upload.label})
+
+
+def finished(context: "Context", upload_id: str) -> TaskState | None:
+    """Find out whether an upload is whole, look at it, record it once, and start its task if that is complete.
+
+    Safe to call at any time, from anywhere, again and again; what the caller heard is only a hint.
+
+    Returns:
+        The task's state afterwards; None if the upload is not whole yet.
+
+    Raises:
+        UploadNotFound: If no such upload was issued.
+        OSError: If the store cannot be read just now; try again later.
+    """
+    with context.unit_of_work(read_only=True) as work:
+        upload = work.session.get(Upload, upload_id)
+        if upload is None or upload.task.deleted_at is not None:
+            raise UploadNotFound
+        task = upload.task
+    if upload.state != UploadState.OPEN:
+        return settle_files(context, task.id)
+    if task.state in (TaskState.DONE, TaskState.KILLED):
+        return task.state
+    received = context.uploads.received(upload_id, key=upload.key)
+    if received is None:
+        return None
+    error = _inspect(context, task, upload, received)
+    with context.unit_of_work() as work:
+        task = queries.get_task(work, task.id, lock=True)
+        _record(work, upload.id, received, error)
+        work.session.refresh(task, ["uploads"])
+        _reject_task(work, task)
+        work.commit()
+    return settle_files(context, task.id)
+
+
+def _inspect(context: "Context", task: Task, upload: Upload, received: ReceivedFile) -> dict[str, Any] | None:
+    inspect = context.catalogue.inspector(task.pipeline)
+    if inspect is None:
+        return None
+    try:
+        with context.store.open(received.key) as stream:
+            inspect(upload.label, stream, received.size, upload.filename)
+    except PipelineError as error:
+        return _with_route(context, task.id, error, upload.label)
+    except OSError:
+        raise
+    except Exception:
+        # A fault of the inspector must not cost the user a good file: the run looks again, and harder.
+        log.exception("the inspector failed", extra={"task_id": str(task.id), "upload_label": upload.label})
+    return None
+
+
+def _with_route(context: "Context", task_id: UUID, error: PipelineError, label: str) -> dict[str, Any]:
+    document = error.document()
+    document["label"] = document["label"] or label
+    url = f"{context.policy.public_url}/api/v1/tasks/{task_id}/uploads/{document['label']}"
+    document["details"] = {**document["details"], "fresh_upload": {"method": "POST", "url": url}}
+    return failures.plain(document)
+
+
+def _record(work: UnitOfWork, upload_id: str, received: ReceivedFile, error: dict[str, Any] | None) -> bool:
+    result = work.session.execute(
+        update(Upload)
+        .where(Upload.id == upload_id, Upload.state == UploadState.OPEN)
+        .values(
+            state=UploadState.FINISHED if error is None else UploadState.REJECTED,
+            key=received.key,
+            size=received.size,
+            error=error,
+            finished_at=queries.utc_now(),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    assert isinstance(result, CursorResult)  # noqa: S101  (narrowing: an UPDATE has a row count)
+    return result.rowcount == 1
+
+
+def _reject_task(work: UnitOfWork, task: Task) -> None:
+    rejected = [u for u in queries.current(task.uploads).values() if u.state == UploadState.REJECTED]
+    if rejected and task.state is TaskState.WAITING:
+        error = rejected[0].error or {}
+        queries.settle(work, task, TaskState.ERROR, error, queries.utc_now())
+
+
+def settle_files(context: "Context", task_id: UUID) -> TaskState:
+    """Check the files that are there against each other and start the task if none is missing.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+    """
+    with context.unit_of_work(read_only=True) as work:
+        task = queries.get_task(work, task_id)
+        if task.state is not TaskState.WAITING:
+            return task.state
+        files = {k: u for k, u in queries.current(task.uploads).items() if u.state == UploadState.FINISHED}
+    labels = context.catalogue[task.pipeline].labels
+    error = _check_together(context, task, files)
+    if error is None and any(label not in files for label in labels):
+        return task.state
+    with context.unit_of_work() as work:
+        task = queries.get_task(work, task_id, lock=True)
+        now_there = {k: u for k, u in queries.current(task.uploads).items() if u.state == UploadState.FINISHED}
+        same = all(k in now_there and now_there[k].id == u.id for k, u in files.items())
+        # Only what was looked at may start or end the task: a file replaced meanwhile has its own call.
+        if task.state is TaskState.WAITING and same:
+            if error is not None:
+                _reject_together(work, task, now_there, error)
+            else:
+                queries.queue_task(work, context.queue, task, queries.utc_now())
+            work.commit()
+        return task.state
+
+
+def _check_together(context: "Context", task: Task, files: Mapping[str, Upload]) -> dict[str, Any] | None:
+    for first, second, check in context.catalogue.pairs(task.pipeline):
+        if first not in files or second not in files:
+            continue
+        one, other = files[first], files[second]
+        try:
+            with context.store.open(one.key) as stream, context.store.open(other.key) as against:
+                check(stream, one.size or 0, against, other.size or 0)
+        except PipelineError as error:
+            return _with_route(context, task.id, error, second)
+        except OSError:
+            raise
+        except Exception:
+            log.exception("the check of two files failed", extra={"task_id": str(task.id)})
+    return None
+
+
+def _reject_together(work: UnitOfWork, task: Task, files: Mapping[str, Upload], error: dict[str, Any]) -> None:
+    now = queries.utc_now()
+    if (bad := files.get(error["label"] or "")) is not None:
+        bad.state = UploadState.REJECTED
+        bad.error = error
+        work.session.flush()
+    queries.settle(work, task, TaskState.ERROR, error, now)
+
+
+def reconcile(context: "Context", task_id: UUID) -> TaskState:
+    """Look at every open upload of a task as if its hook had come; start the task if it is complete.
+
+    Raises:
+        TaskNotFound: If there is no such task.
+    """
+    with context.unit_of_work(read_only=True) as work:
+        queries.get_task(work, task_id)
+        ids = work.session.execute(
+            select(Upload.id).where(Upload.task_id == task_id, Upload.state == UploadState.OPEN)
+        ).scalars()
+        waiting = list(ids)
+    for upload_id in waiting:
+        finished(context, upload_id)
+    return settle_files(context, task_id)
+
+
+def expire(context: "Context", task_id: UUID, now: datetime, error: dict[str, Any]) -> bool:
+    """Give up a task whose files did not come; False if they came after all."""
+    with context.unit_of_work() as work:
+        fresh = queries.get_task(work, task_id, lock=True)
+        if fresh.state is not TaskState.WAITING:
+            return False
+        gone = list(fresh.uploads)
+        for upload in gone:
+            upload.state = UploadState.SUPERSEDED
+        queries.settle(work, fresh, TaskState.KILLED, error, now)
+        work.commit()
+    for upload in gone:
+        discard(context, upload)
+    return True
