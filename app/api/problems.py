@@ -1,0 +1,176 @@
+"""From errors to answers: the one table of statuses, and problem documents as RFC 9457 has them."""
+
+import errno
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import InterfaceError, OperationalError
+from starlette.exceptions import HTTPException
+
+from app.domain.errors import Conflict, Forbidden, HookSecretInvalid, Invalid, NotFound, TooLarge, VolcalError
+from pipeline.errors import PipelineError, StorageFull
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+NEW_SURFACE = ("/api/v1/", "/files", "/objects/")
+
+STATUS: dict[type[Exception], HTTPStatus] = {
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    HookSecretInvalid: HTTPStatus.UNAUTHORIZED,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    PipelineError: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+
+class Problem(JSONResponse):
+    """A problem document; pure ASCII, since what clients sent may hold halves of characters."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def status_of(kind: type[Exception]) -> HTTPStatus:
+    """Return the status of the nearest ancestor in the table; 500 if there is none."""
+    return next((STATUS[t] for t in kind.__mro__ if t in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def title_of(kind: type[Exception]) -> str:
+    """Return the first line of an error's docstring, as the title of its problem document."""
+    return (kind.__doc__ or "").split("\n", 1)[0].rstrip(".")
+
+
+def problem(status: int, code: str, title: str, detail: str, instance: str, **more: Any) -> dict[str, Any]:
+    """Return a problem document; members of ``more`` never replace the standard ones."""
+    return {
+        **more,
+        "type": f"/docs/errors#{code}",
+        "title": title,
+        "status": int(status),
+        "detail": detail,
+        "instance": instance,
+        "code": code,
+    }
+
+
+def document_of(error: VolcalError | PipelineError, instance: str, status: int | None = None) -> dict[str, Any]:
+    """Return the problem document of an error."""
+    more = error.extensions() if isinstance(error, VolcalError) else error.document()
+    kind = type(error)
+    return problem(status or status_of(kind), error.code, title_of(kind), str(error), instance, **more)
+
+
+async def as_problem(
+    request: Request, error: VolcalError | PipelineError, *, status: HTTPStatus | None = None
+) -> Response:
+    """Answer an error of the domain or of a pipeline, with another status than the table's if one is given."""
+    document = document_of(error, request.url.path, status)
+    return Problem(document, status_code=document["status"])
+
+
+def examples(*errors: VolcalError, instance: str = "/api/v1/tasks/…") -> dict[int | str, dict[str, Any]]:
+    """Return the ``responses`` of a route that may answer these errors, an example each."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        status = int(status_of(type(error)))
+        entry = found.setdefault(status, {"description": "", "content": {MEDIA_TYPE: {"examples": {}}}})
+        entry["description"] = "; ".join(filter(None, [entry["description"], f"{error.code}: {title_of(type(error))}"]))
+        entry["content"][MEDIA_TYPE]["examples"][error.code] = {"value": document_of(error, instance)}
+    return found
+
+
+def is_new(request: Request) -> bool:
+    """Return whether a route speaks problem documents; the classic ones say ``{"detail": …}``."""
+    return request.url.path.startswith(NEW_SURFACE)
+
+
+def refuse(
+    request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any
+) -> Response:
+    """Answer something that is not an error of the domain, in the words of the surface that was asked."""
+    if not is_new(request):
+        return JSONResponse({"detail": detail, **more}, status_code=status, headers=headers)
+    title = HTTPStatus(status).phrase
+    return Problem(
+        problem(status, code, title, detail, request.url.path, **more), status_code=status, headers=headers
+    )
+
+
+async def _domain(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VolcalError | PipelineError)  # noqa: S101  (narrowing: registered for these only)
+    if is_new(request):
+        return await as_problem(request, error)
+    return refuse(request, status_of(type(error)), error.code, str(error))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  (narrowing: registered for this only)
+    code = HTTPStatus(error.status_code).name
+    return refuse(request, error.status_code, code, str(error.detail), dict(error.headers or {}))
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  (narrowing: registered for this only)
+    problems = list(_problems(error.errors()))
+    detail = "; ".join(f"{p['field']}: {p['message']}" for p in problems)
+    # What was sent is not repeated: it may be a secret, or huge.
+    return refuse(request, HTTPStatus.UNPROCESSABLE_ENTITY, "REQUEST_INVALID", _ascii(detail), problems=problems)
+
+
+def _problems(errors: Iterable[dict[str, Any]]) -> Iterable[dict[str, str]]:
+    for error in errors:
+        where = ".".join(str(part) for part in error["loc"])
+        yield {"field": _ascii(where)[:200], "message": _ascii(str(error["msg"]))[:500]}
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    log.error("the database does not answer", exc_info=error)
+    detail = "The database does not answer just now; try again."
+    return refuse(request, HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", detail, {"Retry-After": "5"})
+
+
+async def _system(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)  # noqa: S101  (narrowing: registered for this only)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        log.error("the disk is full", exc_info=error)
+        return refuse(request, HTTPStatus.INSUFFICIENT_STORAGE, StorageFull.code, "The server's disk is full.")
+    return await _defect(request, error)
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    detail = "Something failed that should not have; the log has more under this request's id."
+    return refuse(request, HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", detail)
+
+
+def install(app: FastAPI) -> None:
+    """Teach an application to answer every error."""
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+        VolcalError: _domain,
+        PipelineError: _domain,
+        HTTPException: _http,
+        RequestValidationError: _validation,
+        OperationalError: _database,
+        InterfaceError: _database,
+        OSError: _system,
+        Exception: _defect,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
