@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import kernels
+from pipeline.geometry.extent import grid_over
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,14 +59,8 @@ class CellList:
         points = np.ascontiguousarray(points, dtype=np.float64)
         if len(points) == 0:
             return cls(points.reshape(0, 3), np.zeros(2, np.int64), np.zeros(0, np.int64), 0.0, 0.0, cell, 1, 1)
-        low = points[:, :2].min(axis=0)
-        extent = points[:, :2].max(axis=0) - low
-        # One stray point far away must not ask for terabytes of empty cells.
         limit = max(_CELLS_PER_POINT * len(points), _CELLS_AT_LEAST)
-        while (extent[0] / cell + 1) * (extent[1] / cell + 1) > limit:
-            cell *= 1.5
-        cols, rows = (int(e // cell) + 1 for e in extent)
-        x0, y0 = float(low[0]), float(low[1])
+        x0, y0, cell, rows, cols = grid_over(points, cell, limit)
         placed, starts, order = kernels.sort_into_cells(points, x0, y0, cell, rows, cols)
         return cls(placed, starts, order, x0, y0, cell, rows, cols)
 

@@ -19,8 +19,8 @@ def sort_into_cells(
     which = np.empty(n, np.int64)
     starts = np.zeros(rows * cols + 1, np.int64)
     for i in range(n):
-        col = min(max(int((points[i, 0] - x0) / cell), 0), cols - 1)
-        row = min(max(int((points[i, 1] - y0) / cell), 0), rows - 1)
+        col = int(min(max((points[i, 0] - x0) / cell, 0.0), cols - 1.0))
+        row = int(min(max((points[i, 1] - y0) / cell, 0.0), rows - 1.0))
         which[i] = row * cols + col
         starts[which[i] + 1] += 1
     for k in range(rows * cols):
@@ -40,9 +40,10 @@ def sort_into_cells(
 
 @njit(cache=True, nogil=True)
 def _span(low: float, high: float, start: float, cell: float, count: int) -> tuple[int, int]:
-    first = int(np.floor((low - start) / cell))
-    last = int(np.floor((high - start) / cell))
-    return max(first, 0), min(last, count - 1)
+    # Clamped as the points were: what lies outside the grid is kept in its border cells.
+    first = np.floor((low - start) / cell)
+    last = np.floor((high - start) / cell)
+    return int(min(max(first, 0.0), count - 1.0)), int(min(max(last, 0.0), count - 1.0))
 
 
 @njit(cache=True, parallel=True, nogil=True)

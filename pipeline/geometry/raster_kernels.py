@@ -1,0 +1,96 @@
+"""Compiled loops between points and grids; called through the stages that need them."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@njit(cache=True, nogil=True)
+def lowest(points: Floats, x0: float, y0: float, cell: float, rows: int, cols: int) -> Floats:
+    """Lowest z of each cell; NaN where no point fell. Points outside the grid are left out."""
+    grid = np.full((rows, cols), np.nan)
+    for i in range(points.shape[0]):
+        u = (points[i, 0] - x0) / cell
+        v = (points[i, 1] - y0) / cell
+        if u >= 0 and v >= 0 and u < cols and v < rows:
+            row, col = int(v), int(u)
+            if not points[i, 2] >= grid[row, col]:
+                grid[row, col] = points[i, 2]
+    return grid
+
+
+@njit(cache=True, nogil=True)
+def cell_sums(points: Floats, matrix: Floats, x0: float, y0: float, cell: float, rows: int, cols: int) -> Floats:
+    """Count and sums of x, y, z per cell, shape (4, rows, cols), of the points moved by a 4 × 4 matrix."""
+    sums = np.zeros((4, rows, cols))
+    for i in range(points.shape[0]):
+        a, b, c = points[i, 0], points[i, 1], points[i, 2]
+        x = matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2] * c + matrix[0, 3]
+        y = matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2] * c + matrix[1, 3]
+        u = (x - x0) / cell
+        v = (y - y0) / cell
+        if u >= 0 and v >= 0 and u < cols and v < rows:
+            row, col = int(v), int(u)
+            sums[0, row, col] += 1
+            sums[1, row, col] += x
+            sums[2, row, col] += y
+            sums[3, row, col] += matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2] * c + matrix[2, 3]
+    return sums
+
+
+@njit(cache=True, nogil=True)
+def relax(surface: Floats, unknown: Bools, sweeps: int) -> None:
+    """Bend unknown cells, in place, to the soap film over their neighbours (successive over-relaxation)."""
+    rows, cols = surface.shape
+    for sweep in range(sweeps):
+        for k in range(rows):
+            row = k if sweep % 2 == 0 else rows - 1 - k
+            for m in range(cols):
+                col = m if sweep % 2 == 0 else cols - 1 - m
+                if not unknown[row, col]:
+                    continue
+                total = 0.0
+                n = 0
+                if row > 0:
+                    total += surface[row - 1, col]
+                    n += 1
+                if row < rows - 1:
+                    total += surface[row + 1, col]
+                    n += 1
+                if col > 0:
+                    total += surface[row, col - 1]
+                    n += 1
+                if col < cols - 1:
+                    total += surface[row, col + 1]
+                    n += 1
+                surface[row, col] += 1.6 * (total / n - surface[row, col])
+
+
+@njit(cache=True, nogil=True)
+def heights(points: Floats, surface: Floats, slack: Floats, x0: float, y0: float, cell: float) -> tuple[Floats, Floats]:
+    """Height of each point above a surface given at cell centres (bilinear), and the slack of its cell."""
+    rows, cols = surface.shape
+    n = points.shape[0]
+    above = np.empty(n)
+    allowed = np.empty(n)
+    for i in range(n):
+        u = (points[i, 0] - x0) / cell
+        v = (points[i, 1] - y0) / cell
+        col = min(max(int(u), 0), cols - 1)
+        row = min(max(int(v), 0), rows - 1)
+        allowed[i] = slack[row, col]
+        u = min(max(u - 0.5, 0.0), cols - 1.0)
+        v = min(max(v - 0.5, 0.0), rows - 1.0)
+        left = min(int(u), max(cols - 2, 0))
+        low = min(int(v), max(rows - 2, 0))
+        right = min(left + 1, cols - 1)
+        high = min(low + 1, rows - 1)
+        fu = u - left
+        fv = v - low
+        z = (surface[low, left] * (1 - fu) + surface[low, right] * fu) * (1 - fv)
+        z += (surface[high, left] * (1 - fu) + surface[high, right] * fu) * fv
+        above[i] = points[i, 2] - z
+    return above, allowed

@@ -1,0 +1,257 @@
+"""Which points are ground: by the files' own classes, or by a morphological filter."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, grey_closing, maximum_filter, minimum_filter
+
+from pipeline.clouds import PointCloud, Points
+from pipeline.errors import InputInvalid
+from pipeline.geometry import raster_kernels
+from pipeline.geometry.extent import grid_over
+from pipeline.geometry.spacing import mean_spacing
+from pipeline.volume_change.types import Array, Mask, Notice
+
+GROUND_CLASSES = (2, 8)  # ground; model key points, the ground of LAS 1.3 and before
+NOISE_CLASSES = (7, 18)
+WATER_CLASS = 9
+
+ENOUGH_GROUND = 0.02  # share of class 2 below which a file counts as not classified
+FEWEST_GROUND = 50
+DENSITY_RATIO = 3.0  # between the surveys' ground shares; beyond it their classes mean different things
+
+CELL_SPACINGS = 3.0  # a cell of the filter, in point spacings: about 9 points
+LARGEST_RADIUS = 4.0  # m: wider things are ground
+STEEPEST = 1.2  # rise over run beyond which what an opening removes is an object
+PIT_SLOPE = 5.0  # a single cell deeper than this per cell is a stray echo from below
+TOLERANCE = 0.25  # m above or below the surface
+RELAXATIONS = 60
+_MOST_CELLS = 64_000_000
+_CELLS_PER_POINT = 32
+_UNCLASSIFIED = (0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Both surveys, split into ground and what stands on it.
+
+    Args:
+        pre: Ground points of the reference survey.
+        post: Ground points of the later survey.
+        pre_above: Vegetation, objects and whatever else is not ground; no noise, and no water if classes told.
+        post_above: The same of the later survey.
+        method: How ground was told apart, in words.
+        notices: What the user should know.
+    """
+
+    pre: PointCloud
+    post: PointCloud
+    pre_above: PointCloud
+    post_above: PointCloud
+    method: str
+    notices: tuple[Notice, ...] = ()
+
+
+def select_ground(
+    pre: PointCloud, post: PointCloud, mode: Literal["auto", "classified", "filter", "all"] = "auto"
+) -> Ground:
+    """Split both surveys into ground and the rest, both by the same rule.
+
+    Args:
+        pre: Reference survey, all returns.
+        post: Later survey, all returns.
+        mode: ``classified``: class 2; ``filter``: a morphological filter; ``all``: every point but noise;
+            ``auto``: class 2 where both surveys have it, else the filter.
+
+    Raises:
+        InputInvalid: If ``classified`` is asked for and a survey has no ground class.
+
+    Source:
+        ASPRS LAS 1.4 R15, table 17, for the classes; the filter is described at ``ground_mask``.
+    """
+    notices: list[Notice] = []
+    if mode == "auto":
+        mode = _choose(pre, post, notices)
+    if mode == "classified":
+        for label, cloud in (("pre", pre), ("post", post)):
+            if not _is(cloud, GROUND_CLASSES).any():
+                raise InputInvalid(
+                    f"{cloud.name or label} has no points classified as ground (class 2)",
+                    label=label,
+                    remedy="Classify the ground, or let Volcal filter it: ground=auto.",
+                )
+        notices.extend(_different_conventions(pre, post))
+        skipped = (*NOISE_CLASSES, WATER_CLASS)
+        (ground, above), (ground2, above2) = (_split_by_class(cloud, skipped) for cloud in (pre, post))
+        return Ground(ground, ground2, above, above2, "classified ground (class 2)", tuple(notices))
+    pre, post = (_without(cloud, NOISE_CLASSES) for cloud in (pre, post))
+    if mode == "all":
+        nothing, nothing2 = (cloud.select(np.zeros(len(cloud), dtype=bool)) for cloud in (pre, post))
+        return Ground(pre, post, nothing, nothing2, "all points", tuple(notices))
+    (ground, above), (ground2, above2) = (_split_by_shape(cloud) for cloud in (pre, post))
+    return Ground(ground, ground2, above, above2, "morphological ground filter", tuple(notices))
+
+
+def ground_mask(points: Points, spacing: float) -> tuple[Mask, Mask]:
+    """Tell ground from what stands on it by its shape.
+
+    The lowest point of each cell makes a surface. Openings with growing windows take away what is narrower
+    than the window and rises from its surroundings by more than ``STEEPEST`` times the window's radius;
+    the gap is closed by a soap film. A point near the surface is ground. Faces, stockpiles and benches
+    stay, because the height that is allowed grows with the window and is not capped.
+
+    Args:
+        points: Metres, shape (n, 3).
+        spacing: Mean point spacing, metres.
+
+    Returns:
+        Whether each point is ground, and whether it lies above the ground, each of shape (n,); points
+        that are neither are stray echoes from below.
+
+    Source:
+        Simple morphological filter, Pingel et al. (2013), doi:10.1016/j.isprsjprs.2012.12.002, with one
+        opening slope of 1.2 and a radius of 4 m, so that quarry faces remain.
+    """
+    most_cells = min(_MOST_CELLS, _CELLS_PER_POINT * len(points) + 4096)
+    x0, y0, cell, rows, cols = grid_over(points, CELL_SPACINGS * spacing, most_cells)
+    low = raster_kernels.lowest(points, x0, y0, cell, rows, cols)
+    surface = _nearest(low)
+    pits = grey_closing(surface, size=(3, 3)) - surface > max(PIT_SLOPE * cell, 1.0)
+    surface = _filled(surface, np.isnan(low) | pits)
+    objects = _objects(surface, cell)
+    surface = _filled(surface, objects | np.isnan(low) | pits)
+    tilt = _steepness(surface) * cell
+    # The lowest point of a tilted cell lies at its lower corner: half a cell down along both axes.
+    surface = surface + tilt / 2
+    above, slack = raster_kernels.heights(points, surface, tilt / 2 + TOLERANCE, x0, y0, cell)
+    # The lowest of about nine noisy points lies below the mean; q25 tells by how much without being
+    # drawn up by vegetation.
+    noise = min(max(float(np.quantile(above[:: max(1, len(above) // 100_000)], 0.25)), 0.0), TOLERANCE)
+    # Twice the slack below: only a stray echo lies under the lowest points, or else the surface is too coarse.
+    high = above > slack + 3 * noise
+    return ~high & (above >= -2 * slack), high
+
+
+def _objects(surface: Array, cell: float) -> Mask:
+    """Cells that stand out of their surroundings, by openings of growing radius."""
+    found = np.zeros(surface.shape, dtype=bool)
+    last = max(1, round(LARGEST_RADIUS / cell))
+    current = surface
+    for radius in sorted({min(last, r) for r in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 26, 32, 40)}):
+        size = 2 * radius + 1
+        # min then max: scipy's grey_opening would do the same without the separable filters' speed.
+        opened = maximum_filter(minimum_filter(current, size, mode="nearest"), size, mode="nearest")
+        found |= current - opened > STEEPEST * radius * cell
+        current = opened
+    return found
+
+
+def _nearest(surface: Array) -> Array:
+    """Fill NaN cells with the nearest known one."""
+    gaps = np.isnan(surface)
+    if not gaps.any():
+        return surface
+    rows, cols = distance_transform_edt(gaps, return_distances=False, return_indices=True)
+    return np.asarray(surface[rows, cols])
+
+
+def _filled(surface: Array, unknown: Mask) -> Array:
+    """Close the unknown cells by a soap film over the others; nothing to go by leaves them as they are."""
+    if unknown.all() or not unknown.any():
+        return surface
+    film = _nearest(np.where(unknown, np.nan, surface))
+    raster_kernels.relax(film, unknown, RELAXATIONS)
+    return film
+
+
+def _steepness(surface: Array) -> Array:
+    """Rise per cell along x plus along y: the larger of the one-sided differences on each axis."""
+    total = np.zeros_like(surface)
+    for axis in (0, 1):
+        step = np.abs(np.diff(surface, axis=axis))
+        before = np.pad(step, [(1, 0) if a == axis else (0, 0) for a in (0, 1)])
+        after = np.pad(step, [(0, 1) if a == axis else (0, 0) for a in (0, 1)])
+        total += np.maximum(before, after)
+    return total
+
+
+def _split_by_shape(cloud: PointCloud) -> tuple[PointCloud, PointCloud]:
+    nothing = np.zeros(len(cloud), dtype=bool)
+    try:
+        spacing = mean_spacing(cloud.points)
+    except ValueError:
+        return cloud, cloud.select(nothing)
+    ground, above = ground_mask(cloud.points, spacing)
+    return (cloud if ground.all() else cloud.select(ground)), cloud.select(above)
+
+
+def _split_by_class(cloud: PointCloud, skipped: tuple[int, ...]) -> tuple[PointCloud, PointCloud]:
+    ground = _is(cloud, GROUND_CLASSES)
+    return cloud.select(ground), cloud.select(~ground & ~_is(cloud, skipped))
+
+
+def _is(cloud: PointCloud, classes: tuple[int, ...]) -> NDArray[np.bool_]:
+    if cloud.classes is None:
+        return np.zeros(len(cloud), dtype=bool)
+    table = np.zeros(256, dtype=bool)
+    table[list(classes)] = True
+    return table[cloud.classes]
+
+
+def _without(cloud: PointCloud, classes: tuple[int, ...]) -> PointCloud:
+    unwanted = _is(cloud, classes)
+    return cloud.select(~unwanted) if unwanted.any() else cloud
+
+
+def _is_classified(cloud: PointCloud) -> bool:
+    ground = int(_is(cloud, GROUND_CLASSES).sum())
+    return ground >= max(FEWEST_GROUND, ENOUGH_GROUND * len(cloud))
+
+
+def _choose(pre: PointCloud, post: PointCloud, notices: list[Notice]) -> Literal["classified", "filter"]:
+    """Decide what ``auto`` means for this pair, and say so where it is not plain."""
+    told = [_is_classified(cloud) for cloud in (pre, post)]
+    if all(told):
+        return "classified"
+    if any(told):
+        with_classes, without = ("reference", "later") if told[0] else ("later", "reference")
+        notices.append(
+            Notice(
+                "GROUND_CLASSES_UNUSED",
+                f"Only the {with_classes} survey is classified; the {without} one is not, so the ground of both "
+                "was told apart by its shape.",
+            )
+        )
+    return "filter"
+
+
+def _different_conventions(pre: PointCloud, post: PointCloud) -> list[Notice]:
+    """Say where the two files' classes seem to mean different things."""
+    found = []
+    sets = [
+        set(np.flatnonzero(np.bincount(cloud.classes, minlength=256) > 0.005 * len(cloud)).tolist())
+        - {*_UNCLASSIFIED, *NOISE_CLASSES}
+        for cloud in (pre, post)
+        if cloud.classes is not None
+    ]
+    only = [", ".join(map(str, sorted(a - b))) or "none" for a, b in (sets, sets[::-1])]
+    if sets[0] != sets[1]:
+        found.append(
+            Notice(
+                "CLASSES_DIFFER",
+                "The surveys were classified by different rules (classes only in the reference survey: "
+                f"{only[0]}; only in the later one: {only[1]}); what counts as ground may differ at their edges.",
+            )
+        )
+    shares = [float(_is(cloud, GROUND_CLASSES).mean()) for cloud in (pre, post)]
+    if max(shares) > DENSITY_RATIO * min(shares):
+        found.append(
+            Notice(
+                "GROUND_SHARE_DIFFERS",
+                f"Ground is {shares[0]:.0%} of the reference survey's points and {shares[1]:.0%} of the later "
+                "one's: the two were probably not classified alike.",
+            )
+        )
+    return found
