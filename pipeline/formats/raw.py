@@ -1,0 +1,178 @@
+"""What the readers of point clouds hand over, and how file coordinates become local metres."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Classes = NDArray[np.uint8]
+NOISE = (7, 18)  # ASPRS low and high noise
+CHUNK = 500_000  # points decoded at a time: enough to keep every core busy, little enough to stay small
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """From file units to metres about a local zero: ``local = file · scale − origin``.
+
+    Args:
+        scale: Metres per file unit for x, y, z, shape (3,).
+        origin: Map coordinates of the local zero, metres, shape (3,).
+    """
+
+    scale: Array
+    origin: Array
+
+
+@dataclass(frozen=True, slots=True)
+class RawCloud:
+    """The usable points of one file.
+
+    Args:
+        points: Local metres, shape (n, 3), finite, C-contiguous.
+        classes: ASPRS classes, shape (n,); None if the file has none or classified nothing.
+        flagged: Points left out because they are marked as noise or withheld.
+        broken: Points left out because a coordinate is missing, NaN or infinite.
+    """
+
+    points: Array
+    classes: Classes | None
+    flagged: int = 0
+    broken: int = 0
+
+    def select(self, keep: NDArray[np.bool_]) -> "RawCloud":
+        """Return the points where ``keep`` is true."""
+        classes = None if self.classes is None else self.classes[keep]
+        return RawCloud(self.points[keep], classes, self.flagged, self.broken)
+
+
+class Collector:
+    """Gathers the points of a file chunk by chunk, leaving out what cannot be used.
+
+    Args:
+        frame: Where the local zero is.
+        capacity: Points to make room for; more are taken if they come.
+        classified: Whether classes will be given.
+    """
+
+    def __init__(self, frame: Frame, capacity: int, classified: bool) -> None:
+        self._frame = frame
+        self._points = np.empty((capacity, 3))
+        self._classes = np.empty(capacity, np.uint8) if classified else None
+        self._count = self._flagged = self._broken = 0
+
+    def add(self, columns: tuple[NDArray[np.generic], ...], linear: tuple[Array, Array], classes: Classes | None,
+            withheld: NDArray[np.bool_] | None = None) -> Array:  # fmt: skip
+        """Take a chunk of points; return their local coordinates, before anything is left out.
+
+        Args:
+            columns: x, y and z, shape (n,) each, any real type.
+            linear: Factors and offsets (shape (3,) each) that make file units of ``columns``.
+            classes: ASPRS classes, shape (n,), or None.
+            withheld: Points to leave out whatever they are, shape (n,), or None.
+        """
+        rows = len(columns[0])
+        self._grow(self._count + rows)
+        local = self._points[self._count : self._count + rows]
+        for i, column in enumerate(columns):
+            scale = self._frame.scale[i]
+            np.multiply(column, linear[0][i] * scale, out=local[:, i], casting="unsafe")
+            local[:, i] += linear[1][i] * scale - self._frame.origin[i]
+        keep: NDArray[np.bool_] = np.ones(rows, np.bool_)
+        broken = 0
+        if not np.isfinite(local.sum()):  # one NaN or infinity anywhere makes the sum one
+            keep[:] = np.isfinite(local).all(axis=1)
+            broken = rows - int(keep.sum())
+        if classes is not None:
+            keep &= (classes != NOISE[0]) & (classes != NOISE[1])
+        if withheld is not None:
+            keep &= ~withheld
+        kept = int(keep.sum())
+        self._broken += broken
+        self._flagged += rows - broken - kept
+        before = local
+        if kept < rows:
+            before = local.copy()
+            local[:kept] = before[keep]
+        if self._classes is not None and classes is not None:
+            self._classes[self._count : self._count + kept] = classes[keep] if kept < rows else classes
+        self._count += kept
+        return before
+
+    def done(self) -> RawCloud:
+        """Return what was gathered."""
+        points, classes = self._points[: self._count], self._classes
+        if self._count < 0.9 * len(self._points):
+            points = points.copy()
+        if classes is not None:
+            classes = classes[: self._count]
+            if not np.any(classes > 1):  # 0 and 1 both mean that nobody classified
+                classes = None
+        return RawCloud(points, classes, self._flagged, self._broken)
+
+    def _grow(self, needed: int) -> None:
+        if needed > len(self._points):
+            room = max(needed, len(self._points) * 3 // 2)
+            points = np.empty((room, 3))
+            points[: self._count] = self._points[: self._count]
+            self._points = points
+            if self._classes is not None:
+                classes = np.empty(room, np.uint8)
+                classes[: self._count] = self._classes[: self._count]
+                self._classes = classes
+
+
+def without_strays(cloud: RawCloud) -> tuple[RawCloud, int]:
+    """Return the cloud without points absurdly far from all others, and how many that left out.
+
+    Exports write missing points as (0, 0, 0); one of them would stretch the site to the equator. A point is a
+    stray if it lies ten times the site's width (1 to 99 %) and a kilometre beyond it.
+    """
+    sample = cloud.points[:: max(1, len(cloud.points) // 10_000)]
+    if len(sample) < 10:
+        return cloud, 0
+    low, high = np.quantile(sample, [0.01, 0.99], axis=0)
+    reach = 10 * (high - low).max() + 1000.0
+    keep = np.ones(len(cloud.points), np.bool_)
+    for i in range(3):
+        column = cloud.points[:, i]
+        if column.min() < low[i] - reach or column.max() > high[i] + reach:
+            keep &= (column >= low[i] - reach) & (column <= high[i] + reach)
+    strays = len(keep) - int(keep.sum())
+    return (cloud, 0) if strays == 0 else (cloud.select(keep), strays)
+
+
+def without_duplicates(cloud: RawCloud) -> tuple[RawCloud, int]:
+    """Return the cloud with each place once, and how many points that left out.
+
+    Overlapping tiles and merged exports repeat points exactly; they would pass for density. A 64-bit hash of
+    the coordinates is sorted; the first of each place stays, in file order. Of large clouds a sixteenth is
+    looked at first, chosen by the hash so that repeats stay together; what it misses is too little to matter.
+    """
+    keys = _hashes(cloud.points)
+    if not _repeats(keys[(keys & np.uint64(15)) == 0] if len(keys) > 200_000 else keys):
+        return cloud, 0
+    order = np.argsort(keys, kind="stable")
+    ranked = cloud.points[order]
+    repeated = np.zeros(len(keys), bool)
+    repeated[order[1:]] = np.all(ranked[1:] == ranked[:-1], axis=1)
+    if not repeated.any():
+        return cloud, 0
+    return cloud.select(~repeated), int(repeated.sum())
+
+
+def _repeats(keys: NDArray[np.uint64]) -> bool:
+    ranked = np.sort(keys)
+    return bool(np.any(ranked[1:] == ranked[:-1]))
+
+
+def _hashes(points: Array) -> NDArray[np.uint64]:
+    bits = points.view(np.uint64)
+    keys = bits[:, 0] * np.uint64(0x9E3779B97F4A7C15)
+    for column, shift, factor in ((1, 7, 0xC2B2AE3D27D4EB4F), (2, 13, 0x165667B19E3779F9)):
+        part = bits[:, column] >> np.uint64(shift)
+        part *= np.uint64(factor)
+        keys ^= part
+    keys ^= keys >> np.uint64(32)
+    keys *= np.uint64(0xD6E8FEB86659FD93)
+    return keys
