@@ -50,7 +50,7 @@ class UploadStatus:
     Args:
         offset: Bytes that are here.
         length: Bytes in all; None until the client says.
-        expires_at: Unix seconds at which the upload is given up if no byte comes before.
+        expires_at: Unix seconds until which the upload surely stays open.
         metadata: Value of the Upload-Metadata header.
         is_finished: Whether all bytes have arrived and the store has them.
     """
@@ -240,11 +240,11 @@ class TusUploads:
             size = self._store.size(record.key)
             if size is None or size != record.length:
                 raise UploadGone from None
-            return UploadStatus(size, size, time.time() + self._ttl_s, record.metadata)
-        expires = max(record.opened_at, found.st_mtime) + self._ttl_s
-        if time.time() > expires and found.st_size != record.length:
+            return UploadStatus(size, size, record.opened_at + self._ttl_s, record.metadata)
+        # what is promised counts from the opening, as the task's own deadline does; a line that still moves is kept
+        if time.time() > max(record.opened_at, found.st_mtime) + self._ttl_s and found.st_size != record.length:
             raise UploadGone
-        return UploadStatus(found.st_size, record.length, expires, record.metadata)
+        return UploadStatus(found.st_size, record.length, record.opened_at + self._ttl_s, record.metadata)
 
     def _declare(self, upload_id: str, length: int, offset: int) -> Record:
         """Note how long the whole upload is; saying the same again is fine."""
