@@ -61,6 +61,9 @@ class UploadGateway(Protocol):
     def received(self, upload_id: str, *, key: str) -> ReceivedFile | None:
         """Return what has arrived if all of it has; never disturbs an upload under way."""
 
+    def offset(self, upload_id: str) -> int | None:
+        """Return how many bytes have arrived so far; None if that is not known."""
+
     def url(self, upload_id: str) -> str:
         """Return the public URL of an upload that was opened."""
 

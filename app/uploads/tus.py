@@ -104,6 +104,13 @@ class TusUploads:
             self._records.data(upload_id).touch()
         return self.url(upload_id)
 
+    def offset(self, upload_id: str) -> int | None:
+        """Return how many bytes have arrived so far; None if that is not known."""
+        try:
+            return self.status(upload_id).offset
+        except (UploadNotFound, UploadGone):
+            return None
+
     def url(self, upload_id: str) -> str:
         """Return the public URL of an upload that was opened."""
         return f"{self._base_url}/files/{upload_id}"
