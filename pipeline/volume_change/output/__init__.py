@@ -1,0 +1,1 @@
+"""What people see of a finished analysis: the result document, files for other programs, pictures, the report."""
