@@ -104,9 +104,7 @@ def refuse(
     if not is_new(request):
         return JSONResponse({"detail": detail, **more}, status_code=status, headers=headers)
     title = HTTPStatus(status).phrase
-    return Problem(
-        problem(status, code, title, detail, request.url.path, **more), status_code=status, headers=headers
-    )
+    return Problem(problem(status, code, title, detail, request.url.path, **more), status_code=status, headers=headers)
 
 
 async def _domain(request: Request, error: Exception) -> Response:

@@ -19,6 +19,7 @@ VolcalError
 │   └── UploadTooLarge
 └── Invalid
     ├── OptionsInvalid
+    ├── CursorInvalid
     └── LabelUnknown
 
 No error here knows HTTP; ``app.api.problems`` holds the one table that does. Codes are public and
@@ -184,6 +185,15 @@ class OptionsInvalid(Invalid):
     def extensions(self) -> dict[str, Any]:
         """List each field and what is wrong with it."""
         return {"problems": self.problems}
+
+
+class CursorInvalid(Invalid):
+    """The cursor is not one that a page gave."""
+
+    code = "CURSOR_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("The cursor is not one that a page gave; start without one.")
 
 
 class LabelUnknown(Invalid):

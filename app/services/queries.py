@@ -98,9 +98,7 @@ def queue_task(work: UnitOfWork, queue: JobQueue, task: Task, now: datetime) -> 
 
 def settle(work: UnitOfWork, task: Task, wanted: TaskState, error: dict[str, Any], now: datetime) -> bool:
     """End a task in ``error`` or ``killed``; False if somebody else was faster."""
-    return move(
-        work, task, wanted, error=error, finished_at=now, lease_until=None, cancel_requested=False, stage=""
-    )
+    return move(work, task, wanted, error=error, finished_at=now, lease_until=None, cancel_requested=False, stage="")
 
 
 def queue_position(work: UnitOfWork, task: Task) -> int | None:

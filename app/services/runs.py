@@ -85,9 +85,7 @@ def acquire(work: UnitOfWork, task_id: UUID, *, worker: str, now: datetime, leas
     )
 
 
-def heartbeat(
-    work: UnitOfWork, lease: Lease, *, progress: float, stage: str, now: datetime, lease_s: float
-) -> Verdict:
+def heartbeat(work: UnitOfWork, lease: Lease, *, progress: float, stage: str, now: datetime, lease_s: float) -> Verdict:
     """Say that the run lives and how far it is, and learn what to do next.
 
     Args:

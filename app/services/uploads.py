@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -52,6 +53,7 @@ def new_upload(context: "Context", task_id: UUID, label: str, filename: str = ""
     The gateway comes first: a URL without a row is harmless, a row without a URL is not.
     """
     upload_id = secrets.token_urlsafe(24)
+    filename = _base_name(filename)
     key = input_key(task_id, label, upload_id)
     url = context.uploads.open(upload_id, key=key, filename=filename, task_id=task_id, label=label)
     row = Upload(
@@ -64,6 +66,14 @@ def new_upload(context: "Context", task_id: UUID, label: str, filename: str = ""
         created_at=queries.utc_now(),
     )
     return row, Ticket(upload_id, label, url)
+
+
+def _base_name(filename: str) -> str:
+    """Return a name that is safe as the last part of a path, which is all that a client may choose."""
+    name = PurePosixPath(filename.replace("\\", "/")).name
+    if name in {".", ".."} or not name.isprintable():
+        return ""
+    return name.encode()[-200:].decode(errors="ignore")
 
 
 def open_upload(context: "Context", task_id: UUID, label: str, filename: str = "") -> Ticket:
@@ -295,3 +305,12 @@ def expire(context: "Context", task_id: UUID, now: datetime, error: dict[str, An
     for upload in gone:
         discard(context, upload)
     return True
+
+
+def is_unwanted(context: "Context", upload_id: str) -> bool:
+    """Return whether nobody waits for an upload any more, so that its sender may stop."""
+    with context.unit_of_work(read_only=True) as work:
+        upload = work.session.get(Upload, upload_id)
+        if upload is None or upload.task.deleted_at is not None:
+            return True
+        return upload.state == UploadState.SUPERSEDED or upload.task.state in (TaskState.DONE, TaskState.KILLED)

@@ -1,0 +1,143 @@
+"""Around every request: an id, one line of log, a limit on small bodies, headers that keep browsers careful."""
+
+import json
+import logging
+import re
+import time
+from http import HTTPStatus
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger("volcal.requests")
+
+MAX_BODY = 1 << 20
+_STREAMED = ("/files",)  # uploads limit themselves
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOCKED = "default-src 'none'; frame-ancestors 'none'"
+_DOCS = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+class RequestLog:
+    """Gives each request an id and logs one line of JSON about it; never its query, which may hold secrets."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and log it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _ID.fullmatch(given) else uuid4().hex
+        began, status = time.perf_counter(), 0
+
+        async def mark(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, mark)
+        finally:
+            line = {
+                "event": "request",
+                "request_id": request_id,
+                "method": scope["method"],
+                "path": scope["path"][:500],
+                "status": status,
+                "ms": round((time.perf_counter() - began) * 1000, 1),
+                "client": (scope.get("client") or [None])[0],
+            }
+            level = logging.DEBUG if scope["path"] in {"/livez", "/readyz"} else logging.INFO
+            log.log(level, "%s", json.dumps(line))
+
+
+class SmallBodies:
+    """Reads the body before the application sees the request, and answers 413 if it is larger than 1 MiB."""
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its whole body, or refuse it."""
+        if scope["type"] != "http" or scope["path"].startswith(_STREAMED) or scope["method"] in {"GET", "HEAD"}:
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        body, more = bytearray(), True
+        too_large = declared.isdecimal() and (len(declared) > 18 or int(declared) > self._limit)
+        while more and not too_large:
+            message = await receive()
+            if message["type"] != "http.request":
+                return  # the client went away
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            too_large = len(body) > self._limit
+        if too_large:
+            await _refuse(scope, send, self._limit)
+            return
+        read = False
+
+        async def replay() -> Message:
+            nonlocal read
+            if read:
+                return await receive()
+            read = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        await self._app(scope, replay, send)
+
+
+async def _refuse(scope: Scope, send: Send, limit: int) -> None:
+    detail = f"The body is larger than {limit} bytes; files are sent to upload URLs."
+    document = {
+        "type": "/docs/errors#BODY_TOO_LARGE",
+        "title": "The body is too large",
+        "status": int(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        "detail": detail,
+        "code": "BODY_TOO_LARGE",
+    }
+    new = scope["path"].startswith("/api/v1/")
+    content = json.dumps(document if new else {"detail": detail}).encode()
+    kind = b"application/problem+json" if new else b"application/json"
+    headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": document["status"], "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+class CarefulHeaders:
+    """Adds the headers that keep browsers from guessing, framing and caching; a route may set its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and add what the answer lacks."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Referrer-Policy", "no-referrer")
+                headers.setdefault("X-Frame-Options", "DENY")
+                kind = headers.get("content-type", "")
+                if scope["path"] == "/docs":
+                    headers.setdefault("Content-Security-Policy", _DOCS)
+                elif "json" in kind:
+                    headers.setdefault("Content-Security-Policy", _LOCKED)
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, add)

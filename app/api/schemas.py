@@ -1,0 +1,247 @@
+"""Bodies of the new surface."""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.context import Context
+from app.db.models import Task, Upload
+from app.domain.errors import CursorInvalid
+from app.domain.tasks import TaskState, UploadState
+from app.services.queries import current
+from app.services.tasks import View
+from pipeline.contracts import Spec
+
+PlainText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+_TASK = "0b9f6c0e-5d0c-4d0f-9a39-6a1d5d0a7c11"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TaskIn(_Body):
+    """What to run."""
+
+    pipeline: str = Field(default="volume_change", max_length=64, description="Name of the pipeline.")
+    name: PlainText = Field(default="", max_length=200, description="For people; means nothing.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the pipeline; GET /api/v1/pipelines/{name} has their schema."
+    )
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"pipeline": "volume_change", "name": "Quarry, week 14", "options": {"min_score": 0.5}}]
+        }
+    )
+
+
+class UploadIn(_Body):
+    """The file that will be sent."""
+
+    filename: PlainText = Field(
+        default="", max_length=255, description="Its name, for messages and to tell formats apart.", examples=["a.laz"]
+    )
+
+
+class RestartIn(_Body):
+    """How to run again."""
+
+    options: dict[str, Any] | None = Field(default=None, description="New options; none keeps the old ones.")
+
+
+class ErrorOut(BaseModel):
+    """Why a task or a file failed."""
+
+    code: str = Field(examples=["INPUT_INVALID"])
+    label: str | None = Field(default=None, description="The file it is about.", examples=["shp"])
+    message: str = Field(description="What is wrong, for people.")
+    remedy: str = Field(default="", description="What can be done about it.")
+    details: dict[str, Any] = Field(default_factory=dict, description="Further facts.")
+
+
+class UploadOut(BaseModel):
+    """One file of a task."""
+
+    state: UploadState
+    offset: int = Field(description="Bytes that have arrived.", examples=[1048576])
+    size: int | None = Field(description="Bytes in all, once the file is whole.")
+    filename: str = ""
+    url: str | None = Field(default=None, description="Where to send the bytes by tus, while the upload is open.")
+    error: ErrorOut | None = None
+
+    @classmethod
+    def of(cls, upload: Upload, context: Context) -> "UploadOut":
+        """Show an upload."""
+        is_open = upload.state == UploadState.OPEN
+        return cls(
+            state=UploadState(upload.state),
+            offset=(context.uploads.offset(upload.id) or 0) if is_open else upload.size or 0,
+            size=upload.size,
+            filename=upload.filename,
+            url=context.uploads.url(upload.id) if is_open else None,
+            error=None if upload.error is None else ErrorOut(**upload.error),
+        )
+
+
+class TaskSummary(BaseModel):
+    """A task in a list."""
+
+    id: UUID = Field(examples=[_TASK])
+    pipeline: str = Field(examples=["volume_change"])
+    name: str
+    status: TaskState
+    stage: str = Field(description="What the run is doing.", examples=["comparing"])
+    progress: float = Field(description="Fraction done, 0 to 1.", examples=[0.4])
+    attempts: int = Field(description="Times that a worker took it.")
+    cancelling: bool = Field(description="Whether it is being stopped.")
+    created_at: datetime
+    queued_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorOut | None
+
+    @classmethod
+    def of_task(cls, task: Task) -> "TaskSummary":
+        """Show a task."""
+        return cls(**_fields(task))
+
+
+class TaskOut(TaskSummary):
+    """A task as clients see it."""
+
+    options: dict[str, Any] = Field(description="Options as the pipeline reads them, defaults included.")
+    queue_position: int | None = Field(description="1 for the next to be served; null if it is not queued.")
+    missing: list[str] = Field(description="Labels of required files that have not arrived.", examples=[["shx"]])
+    uploads: dict[str, UploadOut] = Field(description="By label, the upload that counts.")
+
+    @classmethod
+    def of(cls, view: View, context: Context) -> "TaskOut":
+        """Show a task and its files."""
+        uploads = {label: UploadOut.of(upload, context) for label, upload in current(view.task.uploads).items()}
+        return cls(
+            **_fields(view.task),
+            options=view.task.options,
+            queue_position=view.queue_position,
+            missing=view.missing,
+            uploads=uploads,
+        )
+
+
+def _fields(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "pipeline": task.pipeline,
+        "name": task.name,
+        "status": task.state,
+        "stage": task.stage,
+        "progress": task.progress,
+        "attempts": task.attempts,
+        "cancelling": task.cancel_requested,
+        "created_at": task.created_at,
+        "queued_at": task.queued_at,
+        "started_at": task.started_at,
+        "finished_at": task.finished_at,
+        "error": None if task.error is None else ErrorOut(**task.error),
+    }
+
+
+class TaskPage(BaseModel):
+    """Some tasks, newest first."""
+
+    tasks: list[TaskSummary]
+    next: str | None = Field(description="The ``cursor`` of the next page; null on the last.")
+
+
+class TicketOut(BaseModel):
+    """Where to send a file."""
+
+    label: str = Field(examples=["shp"])
+    url: str = Field(
+        description="A tus 1.0 upload of deferred length: HEAD asks for the offset, PATCH appends.",
+        examples=["http://127.0.0.1:8000/files/2Qm0…"],
+    )
+
+
+class ArtifactOut(BaseModel):
+    """One file of the result."""
+
+    name: str = Field(examples=["overview.png"])
+    media_type: str = Field(examples=["image/png"])
+    title: str = Field(examples=["Overview"])
+    size: int = Field(description="Bytes.")
+    url: str = Field(description="A signed link that works without headers and expires.")
+
+
+class ArtifactList(BaseModel):
+    """The files of the result."""
+
+    artifacts: list[ArtifactOut]
+
+
+class InputOut(BaseModel):
+    """A file that a pipeline asks for."""
+
+    label: str
+    title: str
+    formats: list[str] = Field(description="File name endings, lower case.")
+    required: bool
+
+
+class PipelineOut(BaseModel):
+    """A pipeline as clients see it."""
+
+    name: str = Field(examples=["volume_change"])
+    title: str
+    inputs: list[InputOut]
+    options: dict[str, Any] = Field(description="JSON schema of the options.")
+
+    @classmethod
+    def of(cls, spec: Spec) -> "PipelineOut":
+        """Show a pipeline."""
+        inputs = [
+            InputOut(label=slot.label, title=slot.title, formats=list(slot.formats), required=slot.required)
+            for slot in spec.inputs
+        ]
+        return cls(name=spec.name, title=spec.title, inputs=inputs, options=spec.params.model_json_schema())
+
+
+class PipelineList(BaseModel):
+    """Every pipeline there is."""
+
+    pipelines: list[PipelineOut]
+
+
+def page_of(tasks: Iterable[Task], limit: int) -> TaskPage:
+    """Return a page of ``limit`` tasks, given one more than that if there is a next page."""
+    found = list(tasks)
+    last = found[limit - 1] if len(found) > limit else None
+    return TaskPage(
+        tasks=[TaskSummary.of_task(task) for task in found[:limit]], next=None if last is None else to_cursor(last)
+    )
+
+
+def to_cursor(task: Task) -> str:
+    """Return what a client sends to see the tasks after this one."""
+    return base64.urlsafe_b64encode(f"{task.created_at.isoformat()}|{task.id}".encode()).decode()
+
+
+def from_cursor(cursor: str) -> tuple[datetime, UUID]:
+    """Return the time and id in a cursor.
+
+    Raises:
+        CursorInvalid: If it was not made here.
+    """
+    try:
+        when, _, task_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
+        seen = datetime.fromisoformat(when), UUID(task_id)
+    except (ValueError, binascii.Error):
+        raise CursorInvalid from None
+    if seen[0].tzinfo is None:
+        raise CursorInvalid
+    return seen

@@ -1,0 +1,172 @@
+"""Tasks at /api/v1/tasks: create, look at, upload to, start, cancel, restart, delete, and fetch the result."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from app.api.deps import ContextDep, ReadDep, WorkDep
+from app.api.problems import examples
+from app.api.schemas import (
+    ArtifactList,
+    ArtifactOut,
+    RestartIn,
+    TaskIn,
+    TaskOut,
+    TaskPage,
+    TicketOut,
+    UploadIn,
+    from_cursor,
+    page_of,
+)
+from app.context import Context
+from app.domain import errors
+from app.domain.tasks import TaskState
+from app.services import tasks, uploads
+
+router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
+
+_NO_TASK = errors.TaskNotFound()
+_BAD_OPTIONS = errors.OptionsInvalid([{"field": "cell", "message": "Input should be greater than 0"}])
+_ACTIVE = errors.IllegalTransition(TaskState.RUNNING, TaskState.PENDING)
+_OVER = errors.IllegalTransition(TaskState.DONE, TaskState.KILLED)
+_MISSING = errors.InputsMissing(["shp", "shx"])
+
+
+def _show(context: Context, task_id: UUID) -> TaskOut:
+    with context.unit_of_work(read_only=True) as work:
+        return TaskOut.of(tasks.describe(work, context.catalogue, task_id), context)
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    summary="Create a task",
+    responses=examples(errors.PipelineNotFound("x", ["constant", "volume_change"]), _BAD_OPTIONS),
+)
+def create(context: ContextDep, response: Response, body: TaskIn | None = None) -> TaskOut:
+    """Open a task and an upload for each file that it needs; it starts by itself once they are all there."""
+    body = body or TaskIn()
+    task, _ = tasks.create_task(context, body.pipeline, body.options, body.name)
+    response.headers["Location"] = f"{context.policy.public_url}/api/v1/tasks/{task.id}"
+    return _show(context, task.id)
+
+
+@router.get("", summary="List tasks", responses=examples(errors.CursorInvalid()))
+def index(
+    work: ReadDep,
+    context: ContextDep,
+    status: Annotated[TaskState | None, Query(description="Only tasks in this state.")] = None,
+    pipeline: Annotated[str | None, Query(description="Only tasks of this pipeline.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
+    cursor: Annotated[str | None, Query(description="``next`` of the page before.")] = None,
+) -> TaskPage:
+    """List tasks, newest first, a page at a time."""
+    if pipeline is not None:
+        tasks.find_spec(context.catalogue, pipeline)
+    before = None if cursor is None else from_cursor(cursor)
+    found = tasks.list_tasks(work, status=status, pipeline=pipeline, before=before, limit=limit + 1)
+    return page_of(found, limit)
+
+
+@router.get("/{task_id}", summary="Look at a task", responses=examples(_NO_TASK))
+def show(task_id: UUID, work: ReadDep, context: ContextDep) -> TaskOut:
+    """Say how far a task is, what it waits for, and why it failed if it did."""
+    return TaskOut.of(tasks.describe(work, context.catalogue, task_id), context)
+
+
+@router.post(
+    "/{task_id}/uploads/{label}",
+    status_code=HTTPStatus.CREATED,
+    summary="Get a fresh upload URL",
+    responses=examples(
+        _NO_TASK, errors.LabelUnknown("x", ["pre", "post"]), errors.UploadClosed("The task is done and takes no files.")
+    ),
+)
+def open_upload(task_id: UUID, label: str, context: ContextDep, body: UploadIn | None = None) -> TicketOut:
+    """Open a fresh upload; what was sent for this label before no longer counts.
+
+    A task that ended in ``error`` waits again. Optional files (``dbf``, ``prj``) are uploaded this way too.
+    """
+    ticket = uploads.open_upload(context, task_id, label, (body or UploadIn()).filename)
+    return TicketOut(label=ticket.label, url=ticket.url)
+
+
+@router.post(
+    "/{task_id}/start",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Start a task",
+    responses=examples(_NO_TASK, _MISSING, errors.IllegalTransition(TaskState.DONE, TaskState.PENDING)),
+)
+def start(task_id: UUID, context: ContextDep) -> TaskOut:
+    """Start a task whose files are all there; usually it has started by itself. Run again what failed."""
+    tasks.start_task(context, task_id)
+    return _show(context, task_id)
+
+
+@router.post(
+    "/{task_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Cancel a task", responses=examples(_NO_TASK, _OVER)
+)
+def cancel(task_id: UUID, work: WorkDep, context: ContextDep) -> TaskOut:
+    """Stop a task; a run ends within seconds, and the task is ``killed`` then. Asking twice is harmless."""
+    tasks.cancel_task(work, task_id)
+    return TaskOut.of(tasks.describe(work, context.catalogue, task_id), context)
+
+
+@router.post(
+    "/{task_id}/restart",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Run a task again",
+    responses=examples(_NO_TASK, _ACTIVE, _MISSING, _BAD_OPTIONS),
+)
+def restart(task_id: UUID, context: ContextDep, body: RestartIn | None = None) -> TaskOut:
+    """Run a task again that failed or was killed, with other options if some are given."""
+    tasks.restart(context, task_id, (body or RestartIn()).options)
+    return _show(context, task_id)
+
+
+@router.delete("/{task_id}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a task", responses=examples(_NO_TASK))
+def delete(task_id: UUID, context: ContextDep) -> None:
+    """Stop the task if it runs, and delete it with all of its files."""
+    tasks.delete_task(context, task_id)
+
+
+@router.get(
+    "/{task_id}/results",
+    summary="Fetch the result document",
+    response_class=JSONResponse,
+    responses=examples(_NO_TASK, errors.NotReady("running")),
+)
+def results(task_id: UUID, work: ReadDep) -> dict[str, Any]:
+    """Return the result document, as ``results.json`` has it."""
+    return tasks.results(work, task_id).document or {}
+
+
+@router.get(
+    "/{task_id}/artifacts", summary="List the result files", responses=examples(_NO_TASK, errors.NotReady("running"))
+)
+def artifacts(task_id: UUID, work: ReadDep, context: ContextDep) -> ArtifactList:
+    """List the files of the result with a fresh link each."""
+    return ArtifactList(artifacts=[_artifact(context, found) for found in tasks.results(work, task_id).artifacts or []])
+
+
+@router.get(
+    "/{task_id}/artifacts/{name:path}",
+    status_code=HTTPStatus.TEMPORARY_REDIRECT,
+    response_class=RedirectResponse,
+    summary="Fetch a result file",
+    responses=examples(_NO_TASK, errors.ObjectNotFound("overview.png"), errors.NotReady("running")),
+)
+def artifact(task_id: UUID, name: str, work: ReadDep, context: ContextDep) -> RedirectResponse:
+    """Redirect to a link of the file that works without headers and expires."""
+    found = tasks.artifact(tasks.results(work, task_id), name)
+    return RedirectResponse(_artifact(context, found).url)
+
+
+def _artifact(context: Context, found: dict[str, Any]) -> ArtifactOut:
+    url = context.store.url(found["key"], expires_s=context.policy.link_ttl_s)
+    return ArtifactOut(
+        name=found["name"], media_type=found["media_type"], title=found["title"], size=found["size"], url=url
+    )

@@ -1,0 +1,47 @@
+"""The gateway's composition root."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app.api import classic, health, hooks, objects, pipelines, problems, tasks, tus
+from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
+from app.context import Context
+
+
+def create_app(context: Context | None = None) -> FastAPI:
+    """Return the gateway.
+
+    Args:
+        context: The application's parts; None puts them together from the environment when the server starts.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, lifespan=_lifespan, **health.describe_api())
+    app.state.context = context
+    routers = [
+        classic.router,
+        tasks.router,
+        tus.router,
+        objects.router,
+        pipelines.router,
+        health.router,
+        hooks.router,
+    ]
+    for router in routers:
+        app.include_router(router)
+    app.mount(health.ASSETS, health.docs_assets(), name="docs-assets")
+    problems.install(app)
+    for middleware in (SmallBodies, CarefulHeaders, RequestLog):  # the last is the outermost
+        app.add_middleware(middleware)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    if app.state.context is None:
+        # Imported here, so that asking for the API's schema needs neither a database nor a broker.
+        from app.settings import Settings
+        from app.wiring import build_context
+
+        app.state.context = build_context(Settings())
+    yield
