@@ -35,9 +35,9 @@ class _Answer(FileResponse):
     chunk_size = 1 << 18
 
 
-@router.api_route(
+@router.head("/objects/{key:path}", include_in_schema=False)
+@router.get(
     "/objects/{key:path}",
-    methods=["GET", "HEAD"],
     summary="Download a file by its signed link",
     response_class=Response,
     responses={
@@ -48,7 +48,6 @@ class _Answer(FileResponse):
         404: {"description": "The file was deleted."},
         416: {"description": "The range lies outside the file."},
     },
-    operation_id="download_object",
 )
 def download(
     request: Request,
