@@ -104,13 +104,6 @@ class TusUploads:
             self._records.data(upload_id).touch()
         return self.url(upload_id)
 
-    def offset(self, upload_id: str) -> int | None:
-        """Return how many bytes have arrived so far; None if that is not known."""
-        try:
-            return self.status(upload_id).offset
-        except (UploadNotFound, UploadGone):
-            return None
-
     def url(self, upload_id: str) -> str:
         """Return the public URL of an upload that was opened."""
         return f"{self._base_url}/files/{upload_id}"
@@ -124,6 +117,13 @@ class TusUploads:
             return None
         size = self._store.size(key)
         return None if size is None else ReceivedFile(key, size)
+
+    def offset(self, upload_id: str) -> int | None:
+        """Return how many bytes have arrived so far; None if the upload is not known, or gone."""
+        try:
+            return self._look(upload_id, self._live(upload_id)).offset
+        except (UploadNotFound, UploadGone):
+            return None
 
     def discard(self, upload_id: str) -> None:
         """Forget an upload and its bytes, also if it is being written or finished; absent ones are no error."""

@@ -70,6 +70,16 @@ def test_an_upload_opens_at_zero_with_its_length_unknown(uploads: TusUploads) ->
     assert status.metadata.split(",")[2] == "label cHJl"
 
 
+def test_progress_is_known_until_the_upload_is_gone(uploads: TusUploads) -> None:
+    patch(uploads, DATA[:50], 0, length=len(DATA))
+    assert uploads.offset(ID) == 50
+    patch(uploads, DATA[50:], 50)
+    assert uploads.offset(ID) == len(DATA)
+    uploads.discard(ID)
+    assert uploads.offset(ID) is None
+    assert uploads.offset("unknown") is None
+
+
 def test_pieces_become_the_file(uploads: TusUploads, store: LocalStore) -> None:
     assert uploads.status(ID, length=len(DATA)).length == len(DATA)
     assert patch(uploads, DATA[:100_000], 0).offset == 100_000

@@ -1,0 +1,176 @@
+"""The client: create a task, send its files, wait, fetch what came out."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from app.client.errors import Refused, TaskFailed, WaitedTooLong
+from app.client.fetching import fetch_all
+from app.client.models import Artifact, TaskStatus
+from app.client.sending import Progress, send
+from app.client.transport import Patience, Transport
+
+_POLL_S = 0.5
+_LONGEST_POLL_S = 5.0
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Report to nobody."""
+
+
+class VolcalClient:
+    """Talks to one server; use it in a ``with`` block.
+
+    All methods but ``upload`` and ``fetch`` raise ``Refused`` and ``Unreachable``; those say what else.
+
+    Args:
+        server: The server's base URL.
+        token: Sent as a bearer token, if the server asks for one.
+        patience_s: Seconds that the server, or the line to it, may be away at a stretch.
+        transport: Instead of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        server: str = "http://127.0.0.1:8000",
+        *,
+        token: str | None = None,
+        patience_s: float = 120.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = Transport(server, token=token, patience_s=patience_s, transport=transport)
+
+    @property
+    def server(self) -> str:
+        """The server's base URL."""
+        return self._http.server
+
+    def __enter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def create(
+        self, pipeline: str = "volume_change", *, options: Mapping[str, Any] | None = None, name: str = ""
+    ) -> TaskStatus:
+        """Create a task; ``uploads`` of the answer has an upload URL for each required file."""
+        body = {"pipeline": pipeline, "options": dict(options or {}), "name": name}
+        return TaskStatus.model_validate(self._http.call("POST", "/api/v1/tasks", json=body, once=True))
+
+    def task(self, task_id: str) -> TaskStatus:
+        """Look at a task."""
+        return TaskStatus.model_validate(self._http.call("GET", f"/api/v1/tasks/{task_id}"))
+
+    def query(self, task_id: str) -> dict[str, Any]:
+        """Return status and results as the mobile client sees them."""
+        answer: dict[str, Any] = self._http.call("GET", f"/query_task/{task_id}")
+        return answer
+
+    def fresh_upload(self, task_id: str, label: str, *, filename: str = "") -> str:
+        """Return a new upload URL for a file; what was sent for it before no longer counts."""
+        path = f"/api/v1/tasks/{task_id}/uploads/{label}"
+        answer: dict[str, Any] = self._http.call("POST", path, json={"filename": filename})
+        return str(answer["url"])
+
+    def upload(self, url: str, path: Path, *, progress: Progress = _silent) -> None:
+        """Send a file to an upload URL; continues what was begun, also by another process before.
+
+        Args:
+            url: The upload.
+            path: The file.
+            progress: Told the bytes sent and the bytes in all.
+
+        Raises:
+            Refused: If the server says no for good.
+            Unreachable: If nothing arrives for ``patience_s`` seconds.
+            TransferFailed: If the upload belongs to another file, or the file changes meanwhile.
+        """
+        send(self._http.files, url, path, patience=Patience(self._http.patience_s), progress=progress)
+
+    def start(self, task_id: str) -> TaskStatus:
+        """Start a task whose files are all there; usually it has started by itself."""
+        return TaskStatus.model_validate(self._http.call("POST", f"/api/v1/tasks/{task_id}/start"))
+
+    def cancel(self, task_id: str) -> TaskStatus:
+        """Stop a task; a run ends within seconds."""
+        return TaskStatus.model_validate(self._http.call("POST", f"/api/v1/tasks/{task_id}/cancel"))
+
+    def wait(
+        self,
+        task_id: str,
+        *,
+        on_status: Callable[[TaskStatus], None] = lambda _: None,
+        timeout_s: float | None = None,
+    ) -> TaskStatus:
+        """Wait until a task is done; outages shorter than ``patience_s`` pass unnoticed.
+
+        Args:
+            task_id: The task.
+            on_status: Told after each look.
+            timeout_s: How long to wait at most; None waits for ever.
+
+        Raises:
+            TaskFailed: If it ends without a result.
+            WaitedTooLong: If it is not over in time.
+            Refused: If there is no such task.
+            Unreachable: If the server stays away.
+        """
+        begin, pause = time.monotonic(), _POLL_S
+        while True:
+            task = self.task(task_id)
+            on_status(task)
+            if task.status == "done":
+                return task
+            if task.is_settled:
+                raise TaskFailed(task.status, task.error or {})
+            if timeout_s is not None and time.monotonic() - begin + pause > timeout_s:
+                raise WaitedTooLong(task_id, timeout_s)
+            time.sleep(pause)
+            pause = min(pause * 1.2, _LONGEST_POLL_S)
+
+    def results(self, task_id: str) -> dict[str, Any]:
+        """Return the result document of a task that is done."""
+        document: dict[str, Any] = self._http.call("GET", f"/api/v1/tasks/{task_id}/results")
+        return document
+
+    def artifacts(self, task_id: str) -> list[Artifact]:
+        """List the files of a result, with a fresh link each."""
+        listing = self._http.call("GET", f"/api/v1/tasks/{task_id}/artifacts")
+        return [Artifact.model_validate(item) for item in listing["artifacts"]]
+
+    def fetch(self, task_id: str, folder: Path, *, parallel: int = 4, progress: Progress = _silent) -> list[Path]:
+        """Fetch every file of a result; what is there already is not fetched again.
+
+        Args:
+            task_id: The task.
+            folder: Where to put the files.
+            parallel: How many at once.
+            progress: Told the bytes that are here and the bytes in all; called by several threads in turn.
+
+        Raises:
+            Refused: If the task is not done.
+            Unreachable: If no byte comes for ``patience_s`` seconds.
+            TransferFailed: If a file is not what the server says.
+        """
+        return fetch_all(
+            self._http.files,
+            lambda: self.artifacts(task_id),
+            folder,
+            parallel=parallel,
+            patience_s=self._http.patience_s,
+            progress=progress,
+        )
+
+    def is_volcal(self) -> bool:
+        """Return whether the server lives and is a Volcal server."""
+        try:
+            self._http.call("GET", "/livez")
+        except Refused:
+            return False
+        return True
