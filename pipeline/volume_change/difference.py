@@ -1,0 +1,109 @@
+"""How much higher is the ground, cell by cell, and how sure is each cell by itself?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.clouds import PointCloud, Points
+from pipeline.errors import RegistrationFailed
+from pipeline.volume_change import difference_kernels as kernels
+from pipeline.volume_change.types import Array, Difference, Raster
+
+CELL_IN_SPACINGS = 3.0  # about nine points a cell: fine enough for small pits, enough for a variance
+MOST_CELLS_PER_POINT = 4.0
+QUANTISATION = 1e-3**2 / 12  # m²: files keep millimetres, so no point is known better
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """One survey as a grid; all arrays have shape (rows, cols).
+
+    Args:
+        height: Slope-detrended mean elevation at the cell's centre, m; NaN where no point fell.
+        variance: Variance of ``height`` from point noise, m²; NaN where no point fell.
+        count: Points in the cell.
+        roughness: Variance of single points about the local plane, m²; NaN below two points.
+    """
+
+    height: Array
+    variance: Array
+    count: Array
+    roughness: Array
+
+
+def choose_cell(pre_spacing: float, post_spacing: float, override: float | None = None) -> float:
+    """Return the edge of a cell, m: three times the coarser survey's point spacing unless overridden.
+
+    >>> choose_cell(0.1, 0.5)
+    1.5
+    >>> choose_cell(0.1, 0.5, override=2.0)
+    2.0
+    """
+    return override if override is not None else CELL_IN_SPACINGS * max(pre_spacing, post_spacing)
+
+
+def common_raster(pre: Points, post: Points, cell: float) -> Raster:
+    """Return the grid over the box that both surveys reach.
+
+    Raises:
+        RegistrationFailed: If the boxes do not meet.
+    """
+    low = np.maximum(pre[:, :2].min(axis=0), post[:, :2].min(axis=0))
+    high = np.minimum(pre[:, :2].max(axis=0), post[:, :2].max(axis=0))
+    most = MOST_CELLS_PER_POINT * (len(pre) + len(post)) + 1e6
+    if np.prod(np.maximum(high - low, 0.0)) / cell**2 > most:
+        # Stray points far away stretch the box beyond what the points could fill.
+        both = [np.quantile(p[:: max(1, len(p) // 100_000), :2], [0.001, 0.999], axis=0) for p in (pre, post)]
+        low, high = np.maximum(both[0][0], both[1][0]) - cell, np.minimum(both[0][1], both[1][1]) + cell
+    if np.any(high <= low):
+        raise RegistrationFailed(
+            "The two surveys do not overlap.",
+            remedy="Check that both files show the same site in the same coordinate system.",
+        )
+    cols, rows = (np.floor((high - low) / cell).astype(int) + 1).tolist()
+    return Raster(float(low[0]), float(low[1]), float(cell), rows, cols)
+
+
+def surface(points: Points, raster: Raster) -> Surface:
+    """Bin one survey: slope-detrended means with their variance, from ten sums a cell in one pass.
+
+    The variance of a mean is max(own, site median) / n: the few points of a thin cell often agree by chance.
+    """
+    rows, cols, cell = raster.rows, raster.cols, raster.cell
+    z0 = float(np.median(points[:: max(1, len(points) // 10_000), 2])) if len(points) else 0.0
+    sums = kernels.moments(points, raster.x0, raster.y0, cell, rows, cols, z0)
+    kernels.scatter(sums)
+    height, count, residual, leverage = kernels.detrended(sums, rows, cols, cell)
+    steady = residual[count >= 5.0]
+    if not len(steady):
+        steady = residual[count >= 2.0]
+    typical = float(np.median(steady)) if len(steady) else 0.0
+    single = np.fmax(np.nan_to_num(residual), max(typical, QUANTISATION))
+    with np.errstate(divide="ignore"):
+        variance = np.where(count > 0, single * (1.0 / count + leverage), np.nan)
+    shape = (rows, cols)
+    return Surface(
+        (height + z0).reshape(shape), variance.reshape(shape), count.reshape(shape), residual.reshape(shape)
+    )
+
+
+def compare(before: Surface, after: Surface, raster: Raster) -> Difference:
+    """Subtract two grids of one raster."""
+    return Difference(
+        raster, before.height, after.height, after.height - before.height, before.variance + after.variance
+    )
+
+
+def difference(pre: PointCloud, post: PointCloud, cell: float) -> Difference:
+    """Return the height change of each cell that both surveys saw.
+
+    Args:
+        pre: Ground of the reference survey.
+        post: Ground of the later survey, registered.
+        cell: Edge of a cell, m.
+
+    Raises:
+        RegistrationFailed: If the surveys do not overlap.
+    """
+    raster = common_raster(pre.points, post.points, cell)
+    return compare(surface(pre.points, raster), surface(post.points, raster), raster)
