@@ -17,6 +17,7 @@ HEADER_BYTES = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375, 5: 393}  # by minor vers
 _VERSION_AT, _HEADER_SIZE_AT, _SCALE_AT = 24, 94, 131
 _FAR = 1e9  # no map coordinate on Earth is that large, in any unit in use
 _POINTS_PER_BYTE = 20  # LASzip needs some 10 bits a point for terrain; a bomb needs next to none
+_BYTES_PER_BYTE = 1000
 VARIABLE_CHUNKS = 2**32 - 1
 _CHUNKED, _LAYERED = 2, 3
 _ITEM_BYTES = {6: 20, 7: 8, 8: 6, 9: 29, 10: 30, 11: 6, 12: 8, 13: 29}  # bytes by item type; 0 and 14 vary
@@ -199,7 +200,7 @@ def _check_laszip(
         raise source.invalid("has a damaged LASzip record: its parts do not add up to one point", _REWRITE)
     if layout[0][0] != (10 if form >= 6 else 6) or (compressor == _LAYERED) != (form >= 6):
         raise source.invalid("has a damaged LASzip record: it does not fit the point format", _REWRITE)
-    if count > _POINTS_PER_BYTE * source.size:
+    if count > _POINTS_PER_BYTE * source.size or count * record > _BYTES_PER_BYTE * source.size:
         raise source.invalid(
             f"claims {count:,} points in {size_text(source.size)}, which no compression achieves",
             "The header is damaged or made up. " + CLOUD_REMEDY,
@@ -227,7 +228,7 @@ def _check_table(source: Source, chunk: int, count: int, points_at: int) -> int:
             f"the table of its compressed chunks should be at byte {at:,}, the file has {size_text(source.size)}"
         )
     version, chunks = unpack_from("<II", table)
-    fits = 0 < chunks <= count if chunk == VARIABLE_CHUNKS else chunks == -(-count // chunk)
+    fits = 0 < chunks <= count + 1 if chunk == VARIABLE_CHUNKS else chunks == -(-count // chunk)
     if version != 0 or not fits or chunks > (at - points_at - 8):
         raise source.invalid("is damaged: the table of its compressed chunks contradicts its header")
     return at

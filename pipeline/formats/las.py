@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.formats.inspect_las import VARIABLE_CHUNKS, LasFacts, Laszip
-from pipeline.formats.raw import CHUNK, Array, Collector, Frame, RawCloud
+from pipeline.formats.raw import BLOCK_BYTES, CHUNK, Array, Collector, Frame, RawCloud, extent
 from pipeline.formats.source import AGAIN_REMEDY, Source
 
 _NEEDED = (
@@ -38,17 +38,19 @@ def read_las(source: Source, facts: LasFacts, frame: Frame) -> RawCloud:
     low, high = _limits(facts, frame)
     decode = _decoder(source, facts)
     layout = _layout(facts)
-    buffer = bytearray(min(CHUNK, facts.count) * facts.record_bytes)
+    step = min(CHUNK, facts.count, BLOCK_BYTES // facts.record_bytes)
+    buffer = bytearray(step * facts.record_bytes)
     done = 0
     while done < facts.count:
-        rows = min(CHUNK, facts.count - done)
+        rows = min(step, facts.count - done)
         part = memoryview(buffer)[: rows * facts.record_bytes]
         decode(part)
         done += rows
         records = np.frombuffer(part, layout)
         classes, withheld = _classes(records, facts.point_format)
         local = collector.add((records["x"], records["y"], records["z"]), linear, classes, withheld)
-        if any(local[:, i].min() < low[i] or local[:, i].max() > high[i] for i in range(3)):
+        least, greatest = extent(local)
+        if (least < low).any() or (greatest > high).any():
             raise source.invalid(
                 "is damaged: it has points outside the bounds that its own header states",
                 AGAIN_REMEDY + " If the header is wrong, `las2las` or `pdal translate` writes it anew.",
@@ -104,15 +106,14 @@ class _Compressed:
 
     def __init__(self, source: Source, facts: LasFacts, laszip: Laszip) -> None:
         self._source = source
+        selection = lazrs.DecompressionSelection(_NEEDED)
         with _Guard(source):
-            if laszip.chunk_points:
-                _check_chunks(source, facts, laszip)
+            largest = _check_chunks(source, facts, laszip) if laszip.chunk_points else facts.count
             _rewind(source.stream, facts.points_at)
-            if laszip.chunk_points:
-                selection = lazrs.DecompressionSelection(_NEEDED)
-                self._lazrs = lazrs.ParLasZipDecompressor(source.stream, laszip.record, selection)
+            if laszip.chunk_points and largest * facts.record_bytes <= BLOCK_BYTES:  # larger chunks are streamed
+                self._lazrs = lazrs.ParLasZipDecompressor(source.stream, _honest(laszip, largest), selection)
             else:
-                self._lazrs = lazrs.LasZipDecompressor(source.stream, laszip.record)
+                self._lazrs = lazrs.LasZipDecompressor(source.stream, laszip.record, selection)
 
     def __call__(self, part: memoryview) -> None:
         with _Guard(self._source):
@@ -145,15 +146,29 @@ def _rewind(stream: BinaryIO, at: int) -> None:
     stream.seek(at)
 
 
-def _check_chunks(source: Source, facts: LasFacts, laszip: Laszip) -> None:
-    """Hold the chunk table and each chunk's own lengths against the file before lazrs allocates by them."""
+def _honest(laszip: Laszip, largest: int) -> bytes:
+    """Return the LASzip record with the chunk size that is really used, since lazrs makes room for all of it."""
+    if laszip.chunk_points == VARIABLE_CHUNKS:
+        return laszip.record
+    return laszip.record[:12] + largest.to_bytes(4, "little") + laszip.record[16:]
+
+
+def _check_chunks(source: Source, facts: LasFacts, laszip: Laszip) -> int:
+    """Hold the chunk table and each chunk's own lengths against the file before lazrs allocates by them.
+
+    Returns:
+        The number of points in the largest chunk.
+    """
     _rewind(source.stream, facts.points_at)
     table: list[tuple[int, int]] = lazrs.read_chunk_table(source.stream, lazrs.LazVlr(laszip.record))
     at = facts.points_at + 8
-    left = facts.count
+    left, largest = facts.count, 0
     for points, size in table:
         rows = points if laszip.chunk_points == VARIABLE_CHUNKS else min(laszip.chunk_points, left)
+        if rows == 0 == size:  # some writers end with an empty chunk
+            continue
         left -= rows
+        largest = max(largest, rows)
         sound = 0 < size <= laszip.table_at - at and rows > 0 and left >= 0
         if sound and laszip.layered:
             head = source.read(at + facts.record_bytes, 4 + 4 * laszip.layers)
@@ -167,3 +182,4 @@ def _check_chunks(source: Source, facts: LasFacts, laszip: Laszip) -> None:
         at += size
     if left != 0 or at != laszip.table_at:
         raise source.invalid("is damaged: its compressed chunks contradict their table")
+    return largest

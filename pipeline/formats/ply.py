@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.formats.inspect_text import PlyHeader
-from pipeline.formats.raw import CHUNK, Array, Classes, Collector, Frame, RawCloud
+from pipeline.formats.raw import BLOCK_BYTES, CHUNK, Array, Classes, Collector, Frame, RawCloud
 from pipeline.formats.source import Source
 from pipeline.formats.xyz import Columns, read_lines
 
@@ -30,8 +30,9 @@ def read_ply(source: Source, header: PlyHeader, frame: Frame) -> RawCloud:
         return cloud
     layout = np.dtype([(name, ("|" if code[1] == "1" else header.order) + code) for name, code in header.columns])
     collector = Collector(frame, header.count, classified=classes_in is not None)
-    for start in range(0, header.count, CHUNK):
-        rows = min(CHUNK, header.count - start)
+    step = max(1, min(CHUNK, BLOCK_BYTES // layout.itemsize))
+    for start in range(0, header.count, step):
+        rows = min(step, header.count - start)
         data = source.read(header.body_at + start * layout.itemsize, rows * layout.itemsize)
         if len(data) < rows * layout.itemsize:
             raise source.truncated(f"it has fewer than its {header.count:,} points")

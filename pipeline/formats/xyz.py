@@ -107,7 +107,6 @@ def _table(source: Source, start: int, most: int, columns: Columns, dtype: Any) 
         skipinitialspace=True,
         quoting=csv.QUOTE_NONE,
         encoding="latin-1",
-        float_precision="high",
         chunksize=CHUNK,
         nrows=most,
         keep_default_na=dtype is not str,

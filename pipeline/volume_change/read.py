@@ -16,7 +16,7 @@ from pipeline.formats.inspect_text import PlyHeader, TextLayout, ply_header, tex
 from pipeline.formats.las import read_las
 from pipeline.formats.ply import read_ply, stored_step
 from pipeline.formats.ply import sample as sample_ply
-from pipeline.formats.raw import Frame, RawCloud, without_duplicates, without_strays
+from pipeline.formats.raw import Frame, RawCloud, extent, without_duplicates, without_strays
 from pipeline.formats.shape import read_rings
 from pipeline.formats.source import CLOUD_REMEDY, Source
 from pipeline.formats.xyz import read_xyz
@@ -64,7 +64,7 @@ def read_surveys(inputs: Mapping[str, Path], *, max_points: int = 200_000_000) -
             raw = _usable(place, _read(place.source, facts, frame, max_points), notices)
             _check_numbers(place, facts, raw, frame, notices)
             if not clouds:  # the first survey decides where the local zero is
-                shift = _round_down(raw.points.min(axis=0))
+                shift = _round_down(extent(raw.points)[0])
                 np.subtract(raw.points, shift, out=raw.points)
                 origin = origin + shift
             name = place.source.name or place.source.label
@@ -175,15 +175,15 @@ def _usable(place: Place, raw: RawCloud, notices: list[Notice]) -> RawCloud:
     ):
         if count > least:
             notices.append(Notice(code, f"{source}: {count:,} points of {total:,} {what}; they were left out."))
-    if (np.ptp(cloud.points[:, :2], axis=0) <= 0).any():
+    low, high = extent(cloud.points)
+    if (high[:2] <= low[:2]).any():
         raise source.invalid("has all its points on one line", "Check the export: a survey covers an area.")
     return cloud
 
 
 def _check_numbers(place: Place, facts: Facts, raw: RawCloud, frame: Frame, notices: list[Notice]) -> None:
     """Refuse degrees that pass for metres; note coordinates that were rounded before they came."""
-    low, high = ((raw.points.min(axis=0) + frame.origin) / frame.scale,
-                 (raw.points.max(axis=0) + frame.origin) / frame.scale)  # fmt: skip
+    low, high = ((corner + frame.origin) / frame.scale for corner in extent(raw.points))
     if crs.look_like_degrees(list(low), list(high)):
         raise degrees(Place(place.source, place.system, (low + high) / 2), "has coordinates that look like degrees")
     step = stored_step(place.source, facts) * frame.scale[0] if isinstance(facts, PlyHeader) else 0.0
@@ -199,9 +199,9 @@ def _round_down(place: Array) -> Array:
 
 def _check_apart(pre: PointCloud, post: PointCloud) -> None:
     """Refuse surveys so far apart that no motion within reach brings them together."""
-    low = np.maximum(pre.points.min(axis=0), post.points.min(axis=0))[:2]
-    high = np.minimum(pre.points.max(axis=0), post.points.max(axis=0))[:2]
-    gap = float(np.hypot(*np.maximum(low - high, 0.0)))
+    (pre_low, pre_high), (post_low, post_high) = extent(pre.points), extent(post.points)
+    between = np.maximum(pre_low, post_low) - np.minimum(pre_high, post_high)
+    gap = float(np.hypot(*np.maximum(between[:2], 0.0)))
     if gap > REACH_M:
         raise RegistrationFailed(
             f"The surveys do not overlap: {pre.name} and {post.name} lie {crs.distance_text(gap)} apart.",

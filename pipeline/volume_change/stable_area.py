@@ -11,6 +11,7 @@ from shapely.geometry.base import BaseGeometry
 from pipeline.clouds import PointCloud
 from pipeline.errors import StableAreaEmpty
 from pipeline.formats import crs
+from pipeline.formats.raw import extent
 from pipeline.formats.shape import Area, bounds_of, build_area
 from pipeline.formats.source import Source
 from pipeline.volume_change.frames import Agreement
@@ -50,7 +51,8 @@ def stable_area(
         StableAreaEmpty: If they lie outside both surveys.
     """
     origin = clouds[0].origin[:2]
-    extents = union_all([box(*cloud.points.min(axis=0)[:2], *cloud.points.max(axis=0)[:2]) for cloud in clouds])
+    corners = [extent(cloud.points) for cloud in clouds]
+    extents = union_all([box(*low[:2], *high[:2]) for low, high in corners])
     area = build_area(ground.rings, lambda ring: _in_metres(ground, agreed, ring, notices) - origin)
     target = None if agreed.shared is None else agreed.shared.metric
     if ground.system is None and target is not None and not area.polygons.intersects(extents) and _angles(ground):
