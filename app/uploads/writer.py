@@ -97,7 +97,11 @@ class Lease:
 
 
 class Sink:
-    """Appends to a file in a thread while further bytes arrive; batches grow when the disk is slow."""
+    """Appends to a file in a thread while further bytes arrive.
+
+    One write is under way at a time; what arrives meanwhile is the next one, so a slow disk makes batches larger,
+    and a line that falls silent leaves nothing unwritten.
+    """
 
     def __init__(self, file: int, offset: int, pool: Executor) -> None:
         self._file = file
@@ -111,48 +115,48 @@ class Sink:
         """Take bytes; waits only while too many are held already."""
         self._waiting.append(chunk)
         self._held += len(chunk)
-        if self._writing is None or self._writing.done():
-            await self._start()
-        elif self._held >= _BATCH or len(self._waiting) >= _MAX_PARTS:
-            await asyncio.shield(self._writing)
-            await self._start()
+        if self._writing is None:
+            self._start()
+        while self._held >= _BATCH or len(self._waiting) >= _MAX_PARTS:
+            await self._wait()
 
     async def close(self) -> None:
         """Write what is held."""
-        await self._settle()
-        while self._waiting:
-            await self._start()
-            await self._settle()
+        while self._writing is not None:
+            await self._wait()
 
     async def abandon(self) -> None:
-        """Drop what is held; when this returns nothing is being written any more."""
+        """Drop what is held; when this returns nothing is being written any more, whatever cancels the waiting."""
         self._waiting.clear()
-        with contextlib.suppress(OSError):
-            await self._settle()
+        cancelled = False
+        while self._writing is not None and not self._writing.done():
+            try:
+                await asyncio.wait([self._writing])
+            except asyncio.CancelledError:  # the file must not be let go before
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
 
-    async def _start(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
+    async def _wait(self) -> None:
+        """Wait for the write under way; its failure is this one's."""
+        writing = self._writing
+        if writing is not None:
+            await asyncio.wait([writing])
+            writing.result()
+
+    def _start(self) -> None:
         parts, self._waiting, self._held = self._waiting, [], 0
         loop = asyncio.get_running_loop()
         self._writing = loop.run_in_executor(self._pool, _append, self._file, parts, self._offset)
+        self._writing.add_done_callback(self._go_on)
         self._offset += sum(map(len, parts))
 
-    async def _settle(self) -> None:
-        """Wait for the write under way, whatever cancels the waiting: the file must not be let go before."""
-        writing, cancelled = self._writing, False
-        while writing is not None and not writing.done():
-            try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                cancelled = True
-            except OSError:
-                break
+    def _go_on(self, written: asyncio.Future[None]) -> None:
+        if written.cancelled() or written.exception() is not None:
+            return  # stays, so that the next one who waits learns of it
         self._writing = None
-        if cancelled:
-            raise asyncio.CancelledError
-        if writing is not None:
-            writing.result()
+        if self._waiting:
+            self._start()
 
 
 async def receive(
