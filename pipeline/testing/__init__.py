@@ -11,7 +11,7 @@ class ConstantParams(BaseModel, frozen=True, extra="forbid"):
     """How the constant pipeline behaves."""
 
     seconds: float = Field(default=0.0, ge=0, le=3600, description="How long to take.")
-    fail: Literal["", "error", "defect", "exit", "hang", "memory", "disk"] = Field(
+    fail: Literal["", "error", "defect", "exit", "hang", "memory", "disk", "spawn", "noise"] = Field(
         default="", description="How to misbehave: for trying out supervision."
     )
 

@@ -1,0 +1,43 @@
+"""``python -m pipeline run SPEC.json``: one run in a process of its own; events as JSON lines on standard output."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pipeline import guard
+from pipeline.child import Protocol, interruptible, main
+
+
+def cli() -> int:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Run one pipeline. Standard output carries JSON lines: progress, then done or error.",
+    )
+    run = parser.add_subparsers(dest="verb", required=True).add_parser("run", help="run what a spec says")
+    run.add_argument("spec", type=Path, help="JSON file: pipeline, inputs, outdir, params, seed")
+    run.add_argument(
+        "--supervised",
+        action="store_true",
+        help="standard input is a pipe that the supervisor holds open: end, with all that was started, when it closes",
+    )
+    arguments = parser.parse_args()
+    protocol = Protocol()
+    if arguments.supervised:
+        guard.die_with_parent()
+        guard.guard_session(0, protocol.fd)
+        _cut_off_stdin()
+    return main(arguments.spec, protocol)
+
+
+def _cut_off_stdin() -> None:
+    """Leave the lifeline to the guardian: a program that the run starts must not read from it."""
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+
+
+if __name__ == "__main__":
+    with interruptible():
+        sys.exit(cli())
