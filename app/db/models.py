@@ -60,7 +60,10 @@ class Task(Base):
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # unseen from then on; the janitor clears up
 
     uploads: Mapped[list["Upload"]] = relationship(
-        back_populates="task", order_by="Upload.created_at", cascade="all, delete-orphan", passive_deletes=True
+        back_populates="task",
+        order_by="Upload.created_at",
+        cascade="save-update, merge, delete, delete-orphan, expunge",  # refreshing a task leaves its uploads alone
+        passive_deletes=True,
     )
 
 
