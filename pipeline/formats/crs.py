@@ -6,6 +6,7 @@ and with its metric twin: the same projection with metres as its unit.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import iter_unpack
 
 import numpy as np
@@ -74,6 +75,7 @@ def unit_name(metres: float) -> str:
     return next((name for size, name in _UNIT_NAMES.items() if abs(size / metres - 1) < 1e-9), f"{metres:.6g} m")
 
 
+@lru_cache(maxsize=16)  # both surveys of a pair mostly carry the same text
 def from_wkt(text: str) -> System | None:
     """Return the system that a WKT describes; None if it cannot be understood."""
     try:

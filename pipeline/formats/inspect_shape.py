@@ -89,6 +89,8 @@ def polygon_records(source: Source, data: bytes, records: Iterator[tuple[int, in
                 f"is damaged: record {number + 1} claims {size_text(max(content, 0))} at byte {at:,}, "
                 f"the file has {size_text(len(data))}"
             )
+        if number >= MAX_RECORDS:
+            raise source.too_large(f"has more than {MAX_RECORDS:,} records", _SIMPLER)
         kind = unpack_from("<i", data, at + 8)[0]
         if kind == 0:
             continue
@@ -98,10 +100,8 @@ def polygon_records(source: Source, data: bytes, records: Iterator[tuple[int, in
                                  f"type {kind}, which does not exist", _POLYGON_REMEDY)  # fmt: skip
         record = _polygon(source, data, at + 8, content, number)
         parts, vertices = parts + record.parts, vertices + record.vertices
-        if number >= MAX_RECORDS or parts > MAX_PARTS or vertices > MAX_VERTICES:
-            raise source.too_large(
-                f"has more than {MAX_RECORDS:,} records, {MAX_PARTS:,} parts or {MAX_VERTICES:,} vertices", _SIMPLER
-            )
+        if parts > MAX_PARTS or vertices > MAX_VERTICES:
+            raise source.too_large(f"has more than {MAX_PARTS:,} parts or {MAX_VERTICES:,} vertices", _SIMPLER)
         found.append(record)
     if not found:
         raise source.invalid("holds no polygon", _POLYGON_REMEDY)

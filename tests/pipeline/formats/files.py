@@ -137,7 +137,7 @@ def stable_bytes() -> tuple[bytes, bytes]:
     return shape_bytes([[square(x + 5, y + 5, 15)], [square(x + 35, y + 35, 20)]])
 
 
-def write(folder: Path, pre: bytes, post: bytes, **others: bytes) -> dict[str, Path]:
+def write(folder: Path, pre: bytes, post: bytes, /, **others: bytes) -> dict[str, Path]:
     """Write inputs of a run without file name endings, as a store keeps them."""
     shp, shx = stable_bytes()
     contents = {"pre": pre, "post": post, "shp": shp, "shx": shx, **others}

@@ -1,0 +1,105 @@
+"""Stable polygons come out valid, whatever way they were drawn."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import shapefile
+
+from pipeline.errors import InputInvalid
+from pipeline.formats.shape import Area, build_area, read_rings
+from pipeline.formats.source import Source
+from tests.pipeline.formats import files
+
+Ring = list[tuple[float, float]]
+
+
+def area_of(polygons: list[list[Ring]], kind: int = shapefile.POLYGON) -> Area:
+    shp, shx = files.shape_bytes(polygons, kind)
+    return build_area(rings(shp, shx), lambda ring: ring)
+
+
+def rings(shp: bytes, shx: bytes | None) -> list[list[np.ndarray]]:
+    index = None if shx is None else Source("shx", io.BytesIO(shx), len(shx))
+    return read_rings(Source("shp", io.BytesIO(shp), len(shp)), index)
+
+
+def test_two_squares_are_two_squares() -> None:
+    area = area_of([[files.square(0, 0, 10)], [files.square(20, 0, 5)]])
+    assert area.polygons.area == 125
+    assert (area.mended, area.dropped, len(area.polygons.geoms)) == (0, 0, 2)
+
+
+@pytest.mark.parametrize("clockwise", [True, False])
+def test_a_ring_inside_another_is_a_hole_whatever_way_round(clockwise: bool) -> None:
+    shp, shx = files.shape_bytes([[files.square(0, 0, 10), files.square(3, 3, 4, clockwise=False)]])
+    shapes = rings(shp, shx)
+    if clockwise:
+        shapes[0][1] = shapes[0][1][::-1]
+    area = build_area(shapes, lambda ring: ring)
+    assert area.polygons.area == 84
+    assert area.polygons.is_valid
+
+
+def test_an_island_in_a_lake_is_ground() -> None:
+    shp, shx = files.shape_bytes([[files.square(0, 0, 10), files.square(2, 2, 6, clockwise=False)]])
+    shapes = rings(shp, shx)
+    shapes[0].append(np.array(files.square(4, 4, 2)))
+    assert build_area(shapes, lambda ring: ring).polygons.area == 100 - 36 + 4
+
+
+def test_a_bow_tie_keeps_both_halves() -> None:
+    area = area_of([[[(0, 0), (2, 2), (2, 0), (0, 2), (0, 0)]]])
+    assert area.mended == 1
+    assert area.polygons.is_valid
+    assert area.polygons.area == pytest.approx(2.0)  # two triangles of base 2 and height 1
+
+
+def test_overlapping_records_count_once() -> None:
+    assert area_of([[files.square(0, 0, 10)], [files.square(5, 0, 10)]]).polygons.area == 150
+
+
+def test_rings_without_area_are_dropped() -> None:
+    line = [(0.0, 0.0), (5.0, 5.0), (0.0, 0.0), (0.0, 0.0)]
+    area = area_of([[files.square(0, 0, 10)], [line]])
+    assert (area.dropped, area.polygons.area) == (1, 100)
+
+
+def test_vertices_that_are_not_numbers_are_dropped_with_their_ring() -> None:
+    shp, shx = files.stable_bytes()
+    damaged = bytearray(shp)
+    struct.pack_into("<d", damaged, 156, float("nan"))
+    area = build_area(rings(bytes(damaged), shx), lambda ring: ring)
+    assert (area.dropped, area.polygons.area) == (1, 400)
+
+
+def test_heights_and_measures_are_ignored() -> None:
+    shp, shx = io.BytesIO(), io.BytesIO()
+    with shapefile.Writer(shp=shp, shx=shx, shapeType=shapefile.POLYGONZ) as writer:
+        writer.polyz([[(x, y, 7.0, 1.0) for x, y in files.square(0, 0, 10)]])
+        writer.close()
+        contents = shp.getvalue(), shx.getvalue()
+    assert build_area(rings(*contents), lambda ring: ring).polygons.area == 100
+
+
+def test_the_index_is_not_needed_to_find_the_records() -> None:
+    shp, shx = files.stable_bytes()
+    with_index, without = rings(shp, shx), rings(shp, None)
+    assert len(without) == 2
+    for a, b in zip(with_index, without, strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
+def test_the_rings_are_those_that_another_reader_sees() -> None:
+    shp, shx = files.stable_bytes()
+    with shapefile.Reader(shp=io.BytesIO(shp), shx=io.BytesIO(shx)) as reader:
+        expected = [shape.points for shape in reader.shapes()]
+    np.testing.assert_array_equal([r[0] for r in rings(shp, shx)], expected)
+
+
+def test_an_index_of_another_file_is_refused() -> None:
+    shp, _ = files.stable_bytes()
+    _, other = files.shape_bytes([[files.square(0, 0, 1), files.square(5, 5, 1)]])
+    with pytest.raises(InputInvalid, match="does not belong"):
+        rings(shp, other)
