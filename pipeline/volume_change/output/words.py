@@ -36,6 +36,10 @@ def half_width(interval: Interval) -> float:
     return (interval[1] - interval[0]) / 2
 
 
+def _magnitude(error: float) -> int:
+    return math.floor(math.log10(error)) if error > 0 else 0
+
+
 def decimals_for(error: float) -> int:
     """Return how many decimals a number with this error deserves: two significant digits of the error.
 
@@ -65,6 +69,8 @@ def volume(value: float, interval: Interval | None = None, *, signed: bool = Fal
     '+5,316 m³ ± 900'
     >>> volume(68.31, (61.0, 75.6))
     '68.3 m³ ± 7.3'
+    >>> volume(2503593.0, (2033593.0, 2973593.0))
+    '2,504,000 m³ ± 470,000'
     >>> volume(0.0), volume(0.0, (0.0, 0.0))
     ('0 m³', '0 m³')
     """
@@ -72,6 +78,8 @@ def volume(value: float, interval: Interval | None = None, *, signed: bool = Fal
         return f"{number(value, decimals_for(abs(value) / 10) if value else 0, signed=signed)} m³"
     error = half_width(interval)
     decimals = decimals_for(error)
+    step = 10 ** max(0, _magnitude(error) - 2)  # of millions of cubic metres nobody knows the last one
+    value = round(value / step) * step if step > 1 else value
     return f"{number(value, decimals, signed=signed)} m³ ± {number(rounded_error(error), decimals)}"
 
 

@@ -26,7 +26,7 @@ INK = "#1d232b"
 MUTED = "#5a6570"
 PAPER = "#ffffff"
 PALE = "#eef1f4"
-STABLE = "#00695c"
+STABLE = "#46535e"
 WARN = "#fff4d6"
 
 CHANGE = LinearSegmentedColormap.from_list(

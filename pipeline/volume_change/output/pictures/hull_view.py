@@ -103,15 +103,12 @@ def section_of(analysis: Analysis, number: int) -> Section:
         xy = np.column_stack([raster.x0 + (cols + 0.5) * raster.cell, raster.y0 + (rows + 0.5) * raster.cell])
         spot = xy[at]
         direction = _direction(xy, difference.after[rows, cols])
-    left, bottom, right, top = hull.polygon.bounds
-    corners = np.array([(left, bottom), (left, top), (right, bottom), (right, top)])
-    reach = np.abs((corners - spot) @ direction).max()
-    reach = min(1.25 * reach + 4 * raster.cell, 0.75 * float(np.hypot(right - left, top - bottom)) + 6 * raster.cell)
-    along = np.linspace(-reach, reach, int(np.clip(4 * reach / raster.cell, 60, 900)))
+    first, last = _reaches(spot, direction, _window(hull, raster.cell))
+    along = np.linspace(first, last, int(np.clip(2 * (last - first) / raster.cell, 60, 900)))
     xy = spot + along[:, None] * direction
     place = (xy[:, 1] - raster.y0) / raster.cell - 0.5, (xy[:, 0] - raster.x0) / raster.cell - 0.5
     before, after = (_profile(grid, place) for grid in (difference.before, difference.after))
-    return Section(xy[[0, -1]], along + reach, before, after)
+    return Section(xy[[0, -1]], along - first, before, after)
 
 
 def _direction(xy: Array, heights: Array) -> Array:
@@ -129,6 +126,17 @@ def _direction(xy: Array, heights: Array) -> Array:
     else:
         direction = np.array([1.0, 0.0])
     return direction if direction[0] >= 0 else -direction
+
+
+def _reaches(spot: Array, direction: Array, window: tuple[float, float, float, float]) -> tuple[float, float]:
+    """Return how far a line through ``spot`` runs each way before it comes near the window's edge, m."""
+    low, high = np.array(window[:2]), np.array(window[2:])
+    inset = 0.07 * (high - low).min()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = np.concatenate([(low + inset - spot) / direction, (high - inset - spot) / direction])
+    ends = ends[np.isfinite(ends)]
+    before, after = ends[ends < 0], ends[ends > 0]
+    return float(before.max(initial=-np.inf)), float(after.min(initial=np.inf))
 
 
 def _profile(grid: Array, place: tuple[Array, Array]) -> Array:
@@ -188,9 +196,8 @@ def _section_line(frame: Frame, line: Section) -> None:
     for width, tone in ((7, PAPER), (3, INK)):
         axes.plot(*line.ends.T, color=tone, linewidth=points(width), linestyle=(0, (5, 2)), zorder=6)
     for (x, y), name in zip(line.ends, "AB", strict=True):
-        px = np.clip(frame.pixels(np.array([[x, y]]))[0], 36, np.array(frame.size) - 36) * frame.metres_per_pixel
         axes.text(
-            limits[0][0] + px[0], limits[1][0] + px[1], name, fontsize=points(34), weight="bold", ha="center",
+            x, y, name, fontsize=points(34), weight="bold", ha="center",
             va="center", color=PAPER, zorder=7,
             bbox={"boxstyle": "circle,pad=0.25", "facecolor": INK, "edgecolor": PAPER},
         )  # fmt: skip
@@ -211,8 +218,8 @@ def _reliefs(sheet: Sheet, analysis: Analysis, scene: Scene, number: int) -> Non
     for n, (name, height) in enumerate((("Before", before), ("After", after))):
         left = MARGIN + n * (width + 32)
         axes = sheet.axes(left, _RELIEF_TOP, width, _RELIEF_HEIGHT)
-        # drawn at twice the size, so that edges come out smooth
-        view = relief(height, colour, outline, cell, camera, (2 * width, 2 * _RELIEF_HEIGHT))
+        # drawn larger than shown, so that edges come out smooth
+        view = relief(height, colour, outline, cell, camera, (3 * width // 2, 3 * _RELIEF_HEIGHT // 2))
         axes.imshow(view, aspect="auto", interpolation="antialiased")
         axes.axis("off")
         sheet.text(left, _RELIEF_TOP - 34, name, _BODY, weight="bold")

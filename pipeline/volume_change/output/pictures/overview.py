@@ -30,6 +30,7 @@ from pipeline.volume_change.output.pictures.canvas import (
 )
 from pipeline.volume_change.output.pictures.labels import Box
 from pipeline.volume_change.output.pictures.plan_view import (
+    TALLEST,
     aspect,
     draw_furniture,
     draw_ground,
@@ -66,7 +67,7 @@ def overview(analysis: Analysis) -> Drawn:
     """
     scene, angle = scene_of(analysis), turn_for(analysis)
     limit = change_limit(analysis)
-    map_height = round(_MAP_WIDTH * float(np.clip(aspect(scene, angle), 0.55, 1.3)))
+    map_height = round(_MAP_WIDTH * float(np.clip(aspect(scene, angle), 0.55, TALLEST)))
     notices = _short(all_warnings(analysis))
     warn_height = 32 + 42 * sum(len(lines) for lines in notices) if notices else 0
     header, legend, footer = 330, 290, 136
@@ -145,7 +146,7 @@ def _colour_bar(sheet: Sheet, top: float, limit: float, lod: float) -> None:
     sheet.text(MARGIN, top, "cut (removed)", _BODY, color=CUT, weight="bold")
     sheet.text(WIDTH - MARGIN, top, "fill (added)", _BODY, color=FILL, weight="bold", ha="right")
     sheet.text(WIDTH / 2, top, "height change, m", _BODY, ha="center")
-    sheet.text(WIDTH / 2, top + 148, f"grey: less than the detection limit of {words.metres(lod)} (95 %)", _SMALL,
+    sheet.text(WIDTH / 2, top + 148, f"grey: nothing above the detection limit of {words.metres(lod)} (95 %)", _SMALL,
                color=MUTED, ha="center")  # fmt: skip
 
 

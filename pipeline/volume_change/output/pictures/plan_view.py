@@ -19,6 +19,7 @@ from pipeline.volume_change.output.pictures.labels import Box, Ground, place
 from pipeline.volume_change.output.pictures.scene import Scene
 from pipeline.volume_change.types import Analysis, Hull
 
+TALLEST = 1.6  # height of a map over its width
 _GROUND_STEP = 8.0  # px
 _HALO = 6.0
 
@@ -74,9 +75,9 @@ def turn_for(analysis: Analysis) -> float:
     box = shapely.minimum_rotated_rectangle(shapely.MultiPoint(spots).convex_hull.buffer(raster.cell / 2))
     corners = shapely.get_coordinates(box)[:3]
     sides = np.linalg.norm(np.diff(corners, axis=0), axis=1)
-    upright = max(width / 1.0, height / 1.35)  # metres that the page's width must hold
-    turned = max(sides.min() / 1.0, sides.max() / 1.35)
-    if turned > 0.7 * upright:
+    upright = max(width, height / TALLEST)  # metres that the page's width must hold
+    turned = max(sides.min(), sides.max() / TALLEST)
+    if turned > 0.8 * upright or sides.max() < 2 * sides.min():
         return 0.0
     along = np.diff(corners, axis=0)[int(sides.argmax())]
     angle = np.pi / 2 - np.arctan2(along[1], along[0])

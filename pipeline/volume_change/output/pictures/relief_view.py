@@ -93,13 +93,15 @@ def relief(
     visible, wall = _first_visible(on_page, foot, size[1])
     r = np.clip(np.round(rows), 0, height.shape[0] - 1).astype(np.intp)
     c = np.clip(np.round(cols), 0, height.shape[1] - 1).astype(np.intp)
-    shaded = colour * shade(height, cell, camera.exaggeration, camera.azimuth + np.radians(125))[..., None]
+    bright = shade(height, cell, camera.exaggeration, camera.azimuth + np.radians(125))
+    shaded = colour.astype(np.float32) * bright[..., None]
     columns = np.broadcast_to(np.arange(size[0]), visible.shape)
-    index = np.clip(visible, 0, len(away) - 1)
-    spot = r[index, columns], c[index, columns]
-    picture = np.concatenate([shaded[spot], np.ones((*visible.shape, 1), np.float32)], axis=-1).astype(np.float32)
-    picture[_edges(outline[spot] & (visible >= 0))] = (0.08, 0.09, 0.11, 1)
-    picture[wall, :3] = _SOIL * np.where(columns[wall] * 0 + _left_face(elevation)[columns[wall]], 0.82, 1.0)[:, None]
+    index = np.maximum(visible, 0)
+    cell_of = (r * height.shape[1] + c)[index, columns]
+    picture = np.ones((*visible.shape, 4), np.float32)
+    picture[..., :3] = shaded.reshape(-1, 3)[cell_of]
+    picture[_edges(outline.ravel()[cell_of] & (visible >= 0))] = (0.08, 0.09, 0.11, 1)
+    picture[wall, :3] = _SOIL * np.where(_left_face(elevation)[columns[wall]], 0.82, 1.0)[:, None]
     picture[(visible < 0) & ~wall] = 0
     result: NDArray[np.float32] = np.clip(picture[::-1], 0, 1)
     return result
@@ -154,8 +156,8 @@ def _frame(
     needed = 2 * half_depth * np.sin(_ELEVATION) + tall
     scale = 0.98 * min(size[0] / (2 * half_width), size[1] / needed)
     across = (np.arange(size[0]) + 0.5 - size[0] / 2) / scale
-    step = min(cell, 1.0 / scale)  # never coarser than a cell or a pixel
-    away = np.linspace(-half_depth, half_depth, max(2, min(2400, int(2 * half_depth / step) + 1)))
+    step = min(cell, 1.5 / scale)  # the ground is seen foreshortened: more samples than this share a pixel
+    away = np.linspace(-half_depth, half_depth, max(2, min(1600, int(2 * half_depth / step) + 1)))
     lowest = -half_depth * np.sin(_ELEVATION) - (size[1] / scale - needed) / 2
     return across, away, float(scale), float(lowest)
 

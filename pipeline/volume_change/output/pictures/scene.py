@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from pipeline.volume_change.output.pictures.canvas import colours
 from pipeline.volume_change.output.pictures.relief_view import shade, small_gaps_closed
 from pipeline.volume_change.types import Analysis, Array
 
 _MOST_CELLS = 1400  # more cells than this along a side are averaged: a pixel cannot show them
+_COMPANY = 3.5 / 9  # of a cell and its eight neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def change_limit(analysis: Analysis) -> float:
     """Return the end of the colour scale, m: most of what moved stays inside, and it is never below noise."""
     inside = np.abs(analysis.difference.change[(analysis.labels > 0) & np.isfinite(analysis.difference.change)])
     high = float(np.quantile(inside, 0.98)) if inside.size else 0.0
-    wish = max(high, 2 * analysis.errors.lod95, 1e-3)
+    wish = max(high, (2 if inside.size else 4) * analysis.errors.lod95, 1e-3)
     power = 10.0 ** np.floor(np.log10(wish))
     return float(next(power * s for s in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if power * s >= wish * 0.999))
 
@@ -93,12 +95,20 @@ def painted(scene: Scene, limit: float, lod: float, light: float = np.radians(13
     only_one = ~np.isfinite(closed) & ~inside
     rgba[only_one, :3] = 0.55 * rgba[only_one, :3] + 0.45
     change = np.where(inside, closed, scene.change)
-    moved = np.isfinite(change) & (inside | (np.abs(change) > lod))
+    moved = np.isfinite(change) & (inside | _together(change, lod))
     strength = np.where(inside, 0.95, 0.45)[moved, None]
     tint = colours(change[moved], limit) * (0.45 + 0.6 * bright[moved, None])
     rgba[moved, :3] = np.clip(strength * tint + (1 - strength) * rgba[moved, :3], 0, 1)
     rgba[..., 3] = np.isfinite(height)
     return rgba
+
+
+def _together(change: Array, lod: float) -> NDArray[np.bool_]:
+    """Return where a change above the limit has company of its sign: of many cells, some exceed it by chance."""
+    found = np.zeros(change.shape, bool)
+    for beyond in (change > lod, change < -lod):
+        found |= beyond & (uniform_filter(beyond.astype(np.float32), 3) > _COMPANY)
+    return found
 
 
 def _span(low: float, high: float, cell: float, count: int) -> tuple[int, int]:

@@ -62,7 +62,7 @@ def make_analysis(site: Site | None = None) -> Analysis:
     added = sum((c(X, Y) for c in site.changes), np.zeros_like(X))
     after = before + added + rng.normal(0, site.noise, X.shape)
     if site.holes:
-        before[(X > site.width * 0.1) & (X < site.width * 0.25) & (Y < site.height * 0.2)] = np.nan
+        before[(site.width * 0.1 < X) & (site.width * 0.25 > X) & (site.height * 0.2 > Y)] = np.nan
         after[rng.random(X.shape) < 0.03] = np.nan
     if site.band:
         away = np.abs(X / site.width - Y / site.height) * min(site.width, site.height)
