@@ -1,0 +1,123 @@
+"""The worker's composition root: Celery rings, ``worker.runner`` works."""
+
+import logging
+import mmap
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from celery import Celery, signals
+
+from app.queue.celery import JOB, broker_settings, common_settings
+from app.settings import Settings
+from app.wiring import broker_url, build_context
+from pipeline import guard
+from worker import machine
+from worker.runner import Surroundings, run_task
+from worker.scratch import sweep
+from worker.supervisor import Limits
+
+log = logging.getLogger(__name__)
+
+_MARGIN_S = 3600.0  # after a run's own time cap: fetching, storing
+
+
+class StopFlag:
+    """One byte that the worker and its pool's processes share; a signal handler may set it, since it has no lock."""
+
+    def __init__(self) -> None:
+        self._byte = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        """Ask all to stop."""
+        self._byte[0] = 1
+
+    def is_set(self) -> bool:
+        """Whether all were asked to stop."""
+        return self._byte[0] == 1
+
+
+def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | None = None) -> Celery:
+    """Return the Celery application with the one job there is.
+
+    Args:
+        settings: What the deployment chose.
+        concurrency: Runs at a time, which share the machine.
+        stop: Ends the runs under way once it is set.
+    """
+    stopping = stop or StopFlag()
+    celery = Celery("volcal", set_as_current=False)
+    longest = settings.run_timeout_s + _MARGIN_S
+    celery.conf.update(common_settings() | broker_settings(broker_url(settings), visibility_s=longest))
+    celery.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=concurrency,
+        worker_pool="prefork",
+        worker_proc_alive_timeout=60.0,  # a busy machine takes its time to fork
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease makes a second delivery harmless
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,
+        worker_send_task_events=False,
+    )
+
+    @cache
+    def parts() -> tuple[Any, Surroundings]:
+        # Put together in the pool's process: connections do not survive a fork.
+        memory_mb = machine.memory_cap_mb(settings.run_memory_mb, runs=concurrency)
+        limits = Limits(settings.run_timeout_s, memory_mb, machine.threads(runs=concurrency))
+        return build_context(settings), Surroundings(
+            scratch_of(settings), limits, settings.heartbeat_s, stopping.is_set
+        )
+
+    @celery.task(name=JOB, ignore_result=True)
+    def run_task_job(task_id: str) -> None:
+        try:
+            wanted = UUID(task_id)
+        except (ValueError, AttributeError, TypeError):
+            log.warning("a job without a task: %r", task_id)
+            return
+        context, here = parts()
+        run_task(context, wanted, here)
+
+    return celery
+
+
+def work(settings: Settings, *, queues: str, concurrency: int, name: str = "volcal@%h") -> int:
+    """Take jobs until asked to stop; runs under way are then ended and given back unharmed.
+
+    Args:
+        settings: What the deployment chose.
+        queues: Names of the queues to listen to, with commas.
+        concurrency: Runs at a time.
+        name: Of this worker among others; ``%h`` is the host's.
+
+    Returns:
+        The exit status.
+    """
+    stop = StopFlag()
+    celery = make_celery(settings, concurrency=concurrency, stop=stop)
+    sweep(scratch_of(settings))
+    main = os.getpid()
+
+    def stopping(**_: Any) -> None:
+        stop.set()
+
+    def born(**_: Any) -> None:
+        guard.follow(main, grace_s=0.0)
+
+    signals.worker_shutting_down.connect(stopping, weak=False)
+    signals.worker_process_init.connect(born, weak=False)
+    arguments = ["worker", f"--hostname={name}", f"--queues={queues}", f"--loglevel={settings.log_level}"]
+    arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--concurrency={concurrency}"]
+    status = celery.worker_main(arguments)
+    return status if isinstance(status, int) else 0
+
+
+def scratch_of(settings: Settings) -> Path:
+    """Return the folder of runs under way."""
+    return settings.data_dir.resolve() / "scratch"
