@@ -22,7 +22,7 @@ from app.domain.errors import (
     TaskNotFound,
 )
 from app.domain.keys import task_prefix
-from app.domain.tasks import TaskState, advance
+from app.domain.tasks import TaskState
 from app.services import queries, uploads
 from app.services.uploads import Ticket
 
@@ -167,17 +167,17 @@ def start_task(context: "Context", task_id: UUID) -> TaskState:
         InputsMissing: If files are still to come, or were rejected.
         IllegalTransition: If the task is done.
     """
-    state = uploads.reconcile(context, task_id)
-    if state in (TaskState.PENDING, TaskState.RUNNING):
-        return state
-    if state in _RESTARTABLE:
-        return restart(context, task_id)
-    with context.unit_of_work(read_only=True) as work:
-        task = queries.get_task(work, task_id)
-        if missing := missing_of(context.catalogue, task):
-            raise InputsMissing(missing)
-        if task.state is TaskState.DONE:
-            advance(TaskState.DONE, TaskState.PENDING)  # raises
+    uploads.reconcile(context, task_id)
+    with context.unit_of_work() as work:
+        task = queries.get_task(work, task_id, lock=True)
+        if task.state in (TaskState.PENDING, TaskState.RUNNING):
+            return task.state
+        if task.state is TaskState.WAITING:
+            if missing := missing_of(context.catalogue, task):
+                raise InputsMissing(missing)
+            return task.state  # its last file came this instant, and whoever brought it starts the task
+        _run_again(context, work, task, None)
+        work.commit()
         return task.state
 
 
@@ -192,17 +192,21 @@ def restart(context: "Context", task_id: UUID, options: dict[str, Any] | None = 
     """
     with context.unit_of_work() as work:
         task = queries.get_task(work, task_id, lock=True)
-        if task.state not in _RESTARTABLE:
-            raise IllegalTransition(task.state, TaskState.PENDING)
-        spec = find_spec(context.catalogue, task.pipeline)
-        if missing := queries.missing(spec.labels, task.uploads):
-            raise InputsMissing(missing)
-        if options is not None:
-            task.options = check_options(spec, options)
-            work.session.flush()
-        queries.queue_task(work, context.queue, task, queries.utc_now())
+        _run_again(context, work, task, options)
         work.commit()
         return task.state
+
+
+def _run_again(context: "Context", work: UnitOfWork, task: Task, options: dict[str, Any] | None) -> None:
+    if task.state not in _RESTARTABLE:
+        raise IllegalTransition(task.state, TaskState.PENDING)
+    spec = find_spec(context.catalogue, task.pipeline)
+    if missing := queries.missing(spec.labels, task.uploads):
+        raise InputsMissing(missing)
+    if options is not None:
+        task.options = check_options(spec, options)
+        work.session.flush()
+    queries.queue_task(work, context.queue, task, queries.utc_now())
 
 
 def cancel_task(work: UnitOfWork, task_id: UUID) -> TaskState:

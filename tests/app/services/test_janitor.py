@@ -1,0 +1,182 @@
+import logging
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import update
+
+from app.db.models import Task
+from app.domain.tasks import TaskState, UploadState
+from app.services import janitor, runs, tasks, uploads
+from app.services.janitor import Report
+
+SECOND = timedelta(seconds=1)
+OVERDUE: dict[str, Any] = {"attempts": 1, "fence": 1}
+
+
+def running(world: Any, lease_until: datetime, **values: Any) -> UUID:
+    found: UUID = world.add(TaskState.RUNNING, lease_until=lease_until, **{**OVERDUE, **values})
+    return found
+
+
+def pending(world: Any, queued_at: datetime, dispatched_at: datetime | None) -> UUID:
+    found: UUID = world.add(TaskState.PENDING, queued_at=queued_at, dispatched_at=dispatched_at)
+    return found
+
+
+class TestLostWorkers:
+    def test_a_lost_run_is_queued_again_and_the_bell_rings(self, any_world: Any, now: datetime) -> None:
+        task_id = running(any_world, now - SECOND, progress=0.6, stage="comparing", worker="w")
+        assert janitor.reap(any_world.context, now) == Report(requeued=1)
+        task = any_world.task(task_id)
+        assert (task.state, task.attempts, task.progress, task.worker) == (TaskState.PENDING, 1, 0.0, "")
+        assert any_world.queue.submitted == [task_id]
+
+    def test_a_run_that_is_lost_too_often_is_given_up_with_a_reason(self, any_world: Any, now: datetime) -> None:
+        task_id = running(any_world, now - SECOND, attempts=3)
+        assert janitor.reap(any_world.context, now) == Report(lost=1)
+        task = any_world.task(task_id)
+        assert (task.state, task.finished_at) == (TaskState.KILLED, now)
+        assert task.error["code"] == "LOST"
+        assert task.error["details"] == {"attempts": 3}
+        assert task.error["remedy"]
+        assert any_world.queue.submitted == []
+
+    def test_a_task_gets_as_many_attempts_as_allowed_and_no_more(self, world: Any, now: datetime) -> None:
+        task_id, attempts = world.add(), 0
+        for hour in range(10):
+            later = now + timedelta(hours=hour)
+            with world.context.unit_of_work() as work:
+                attempts += runs.acquire(work, task_id, worker="w", now=later, lease_s=15) is not None
+                work.commit()
+            janitor.reap(world.context, later + timedelta(minutes=1))
+        assert attempts == world.context.policy.max_attempts == 3
+        assert world.task(task_id).state is TaskState.KILLED
+
+    def test_a_run_whose_lease_still_holds_is_left_alone(self, any_world: Any, now: datetime) -> None:
+        task_id = running(any_world, now + SECOND)
+        assert janitor.reap(any_world.context, now) == Report()
+        assert any_world.task(task_id).state is TaskState.RUNNING
+
+    def test_a_cancelled_run_whose_worker_is_gone_ends_as_cancelled(self, any_world: Any, now: datetime) -> None:
+        task_id = running(any_world, now - SECOND, cancel_requested=True)
+        assert janitor.reap(any_world.context, now) == Report(cancelled=1)
+        task = any_world.task(task_id)
+        assert (task.state, task.error["code"]) == (TaskState.KILLED, "CANCELLED")
+
+    def test_janitors_that_work_at_the_same_time_do_each_thing_once(
+        self, any_world: Any, now: datetime, together: Any
+    ) -> None:
+        again = [running(any_world, now - SECOND) for _ in range(4)]
+        given_up = [running(any_world, now - SECOND, attempts=3) for _ in range(3)]
+        silent = [pending(any_world, now - 60 * SECOND, now - 60 * SECOND) for _ in range(3)]
+        reports = together([partial(janitor.reap, any_world.context, now)] * 4)
+        assert sum(report.requeued for report in reports) == len(again)
+        assert sum(report.lost for report in reports) == len(given_up)
+        assert sorted(any_world.queue.submitted) == sorted([*again, *silent])
+
+
+class TestLostBells:
+    def test_a_task_that_nobody_took_is_rung_for_again(self, any_world: Any, now: datetime) -> None:
+        old, fresh = (pending(any_world, now - age * SECOND, now - age * SECOND) for age in (30, 29))
+        never = pending(any_world, now, None)
+        assert janitor.reap(any_world.context, now) == Report(rung=2)
+        assert sorted(any_world.queue.submitted) == sorted([old, never])
+        assert fresh not in any_world.queue.submitted
+
+    def test_bells_ring_ever_more_rarely_while_the_queue_is_long(self, world: Any, now: datetime) -> None:
+        pending(world, now, now)
+        moments = range(0, 2 * 3600, 30)
+        rung_at = [second for second in moments if janitor.reap(world.context, now + second * SECOND).rung]
+        gaps = [after - before for before, after in pairwise(rung_at)]
+        assert rung_at[:5] == [30, 60, 120, 240, 480]
+        assert max(gaps) == 600
+        assert len(rung_at) < 2 * 3600 / 600 + 6
+
+    def test_a_broker_that_comes_back_is_told_of_every_pending_task(self, any_world: Any, now: datetime) -> None:
+        ids = [pending(any_world, now + n * SECOND, now) for n in range(3)]
+        any_world.add(TaskState.DONE)
+        assert janitor.rouse(any_world.context, now + SECOND) == 3
+        assert any_world.queue.submitted == ids
+
+    def test_a_broker_that_is_away_stops_nothing(
+        self, world: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(_: UUID) -> None:
+            raise ConnectionError("no broker")
+
+        task_id = running(world, now - SECOND)
+        monkeypatch.setattr(world.queue, "submit", away)
+        assert janitor.reap(world.context, now).requeued == 1
+        monkeypatch.undo()
+        assert janitor.reap(world.context, now + 31 * SECOND).rung == 1
+        assert world.queue.submitted == [task_id]
+
+
+class TestWaiting:
+    def test_a_complete_task_whose_hook_was_lost_starts(self, any_world: Any) -> None:
+        task, tickets = tasks.create_task(any_world.context, "four")
+        for ticket in tickets:
+            any_world.put(ticket.id)
+        assert janitor.reap(any_world.context, task.created_at + 3 * SECOND) == Report(started=1)
+        assert any_world.queue.submitted == [task.id]
+
+    def test_a_task_that_nobody_finishes_expires_and_its_bytes_are_deleted(self, any_world: Any) -> None:
+        task, tickets = tasks.create_task(any_world.context, "four")
+        any_world.put(tickets[0].id)
+        uploads.finished(any_world.context, tickets[0].id)
+        key = any_world.upload(tickets[0].id).key
+        ttl = timedelta(seconds=any_world.context.policy.upload_ttl_s)
+        assert janitor.reap(any_world.context, task.created_at + ttl) == Report()
+        later = task.created_at + ttl + 5 * SECOND
+        assert janitor.reap(any_world.context, later) == Report(expired=1)
+        found = any_world.task(task.id)
+        assert (found.state, found.error["code"], found.finished_at) == (TaskState.KILLED, "EXPIRED", later)
+        assert any_world.context.store.size(key) is None
+        assert {any_world.upload(ticket.id).state for ticket in tickets} == {UploadState.SUPERSEDED}
+        assert janitor.reap(any_world.context, later) == Report()
+
+    def test_a_fresh_upload_gives_a_task_its_time_anew(self, world: Any) -> None:
+        task, _ = tasks.create_task(world.context, "four")
+        long_ago = task.created_at - timedelta(days=3)
+        with world.context.unit_of_work() as work:
+            work.session.execute(update(Task).where(Task.id == task.id).values(created_at=long_ago))
+            work.commit()
+        assert janitor.reap(world.context, task.created_at + 5 * SECOND).expired == 0
+
+    def test_one_task_that_cannot_be_tended_does_not_keep_the_others_waiting(
+        self, world: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bad, good = (tasks.create_task(world.context, "four") for _ in range(2))
+        for ticket in good[1]:
+            world.put(ticket.id)
+        real = world.context.uploads.received
+
+        def flaky(upload_id: str, *, key: str) -> Any:
+            if str(bad[0].id) in key:
+                raise OSError(5, "Input/output error")
+            return real(upload_id, key=key)
+
+        monkeypatch.setattr(world.context.uploads, "received", flaky)
+        with caplog.at_level(logging.ERROR):
+            assert janitor.reap(world.context, bad[0].created_at + 5 * SECOND).started == 1
+        assert "could not tend" in caplog.text
+
+
+class TestDeleted:
+    def test_a_task_deleted_while_it_ran_is_cleared_away_once_it_has_stopped(
+        self, any_world: Any, now: datetime
+    ) -> None:
+        task_id = running(any_world, now + SECOND)
+        (source := any_world.root / "x").write_text("x")
+        any_world.context.store.put(f"tasks/{task_id}/out/1/a.png", source)
+        tasks.delete_task(any_world.context, task_id)
+        assert janitor.reap(any_world.context, now) == Report()
+        report = janitor.reap(any_world.context, now + 5 * SECOND)
+        assert (report.cancelled, report.purged) == (1, 1)
+        assert any_world.context.store.size(f"tasks/{task_id}/out/1/a.png") is None
+        with any_world.context.unit_of_work(read_only=True) as work:
+            assert work.session.get(Task, task_id) is None
