@@ -21,8 +21,8 @@ from pipeline.formats.shape import read_rings
 from pipeline.formats.source import CLOUD_REMEDY, Source
 from pipeline.formats.xyz import read_xyz
 from pipeline.formats.xyz import sample as sample_xyz
-from pipeline.volume_change.frames import Place, agree, degrees
-from pipeline.volume_change.stable_area import Ground, stable_area
+from pipeline.volume_change.inputs.agreement import Place, agree, degrees
+from pipeline.volume_change.inputs.stable_area import Ground, stable_area
 from pipeline.volume_change.types import Notice, Surveys
 
 Array = NDArray[np.float64]

@@ -14,7 +14,7 @@ from pipeline.formats import crs
 from pipeline.formats.raw import extent
 from pipeline.formats.shape import Area, bounds_of, build_area
 from pipeline.formats.source import Source
-from pipeline.volume_change.frames import Agreement
+from pipeline.volume_change.inputs.agreement import Agreement
 from pipeline.volume_change.types import Notice
 
 Array = NDArray[np.float64]
