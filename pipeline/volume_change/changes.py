@@ -78,12 +78,13 @@ def tail_factor(z: Array, stable: Mask) -> float:
     return float(np.clip(np.quantile(sample, rank) / norm.ppf(0.5 + rank / 2), 1.0, 1.6)) if len(sample) else 1.0
 
 
-def find_changes(field: Field, stable: Mask) -> Changes:
+def find_changes(field: Field, stable: Mask, guess: Array) -> Changes:
     """Find the changes: at the fine scale, then what remains at the coarse one.
 
     Args:
         field: The measurements.
         stable: Stable cells that both surveys saw.
+        guess: Change across narrow gaps, m, shape (rows, cols); NaN where nobody can tell.
     """
     labels = np.zeros(field.change.shape, dtype=np.int32)
     signs, peaks = [0], [0.0]
@@ -98,12 +99,10 @@ def find_changes(field: Field, stable: Mask) -> Changes:
             _add_cores(labels, sign * z, threshold, signs, peaks, sign)
         if len(signs) > first:
             grow(labels, np.array(signs, np.int8), field, first)
-    return _finished(labels, np.array(signs, np.int8), np.array(peaks), field)
+    return _finished(labels, np.array(signs, np.int8), np.array(peaks), field, guess)
 
 
-def _add_cores(
-    labels: Labels, z: Array, threshold: float, signs: list[int], peaks: list[float], sign: int
-) -> None:
+def _add_cores(labels: Labels, z: Array, threshold: float, signs: list[int], peaks: list[float], sign: int) -> None:
     """Label the connected regions of z whose peak passes the threshold, in place."""
     core = (z > np.maximum(CORE, EDGE * maximum_filter(z, 5))) & (labels == 0)
     parts, n = label(core, EIGHT)
@@ -116,10 +115,10 @@ def _add_cores(
     peaks.extend((highest[strong] / threshold).tolist())
 
 
-def _finished(labels: Labels, signs: NDArray[np.int8], peaks: Array, field: Field) -> Changes:
+def _finished(labels: Labels, signs: NDArray[np.int8], peaks: Array, field: Field, guess: Array) -> Changes:
     """Join fragments, fill gaps and number what is left without holes in the numbering."""
     labels = merge_fragments(labels, signs, field)
-    change = fill_gaps(labels, field)
+    change = fill_gaps(labels, field, guess)
     kept = [k for k, box in enumerate(find_objects(labels), start=1) if box is not None]
     roots = {k: i for i, k in enumerate(kept, start=1)}
     numbers = np.zeros(len(signs), np.int32)

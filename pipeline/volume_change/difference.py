@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_closing, gaussian_filter
 
 from pipeline.clouds import PointCloud, Points
 from pipeline.errors import RegistrationFailed
 from pipeline.volume_change import difference_kernels as kernels
-from pipeline.volume_change.types import Array, Difference, Raster
+from pipeline.volume_change.types import Array, Difference, Mask, Raster
 
 CELL_IN_SPACINGS = 3.0  # about nine points a cell: fine enough for small pits, enough for a variance
 MOST_CELLS_PER_POINT = 4.0
@@ -82,9 +83,7 @@ def surface(points: Points, raster: Raster) -> Surface:
     with np.errstate(divide="ignore"):
         variance = np.where(count > 0, single * (1.0 / count + leverage), np.nan)
     shape = (rows, cols)
-    return Surface(
-        (height + z0).reshape(shape), variance.reshape(shape), count.reshape(shape), residual.reshape(shape)
-    )
+    return Surface((height + z0).reshape(shape), variance.reshape(shape), count.reshape(shape), residual.reshape(shape))
 
 
 def compare(before: Surface, after: Surface, raster: Raster) -> Difference:
@@ -92,6 +91,32 @@ def compare(before: Surface, after: Surface, raster: Raster) -> Difference:
     return Difference(
         raster, before.height, after.height, after.height - before.height, before.variance + after.variance
     )
+
+
+def across_gaps(diff: Difference) -> Array:
+    """Return the change with narrow gaps bridged, m: NaN still where a gap is wider than two cells.
+
+    Each survey's surface is interpolated by itself, so that a cell which one survey saw keeps that height.
+    """
+    seen = np.isfinite(diff.change)
+    gaps = binary_closing(np.pad(seen, 2), np.ones((3, 3)))[2:-2, 2:-2] & ~seen
+    if not gaps.any():
+        return diff.change
+    heights = [interpolated(grid, np.isfinite(grid)) for grid in (diff.before, diff.after)]
+    return np.where(gaps, heights[1] - heights[0], diff.change)
+
+
+def interpolated(values: Array, known: Mask) -> Array:
+    """Return ``values`` where known, elsewhere a Gaussian mean of the known ones, nearest first; 0 without any."""
+    data, result = np.where(known, values, 0.0), np.where(known, values, np.nan)
+    sigma = 1.0
+    while known.any() and np.isnan(result).any() and sigma < 4 * max(values.shape):
+        weight = gaussian_filter(known.astype(float), sigma, mode="constant")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            guess = gaussian_filter(data, sigma, mode="constant") / weight
+        result = np.where(np.isnan(result) & (weight > 1e-3), guess, result)
+        sigma *= 2
+    return np.asarray(np.nan_to_num(result))
 
 
 def difference(pre: PointCloud, post: PointCloud, cell: float) -> Difference:

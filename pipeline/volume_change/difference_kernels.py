@@ -110,3 +110,22 @@ def counts(points: Array, x0: float, y0: float, cell: float, rows: int, cols: in
         if 0.0 <= u < cols and 0.0 <= v < rows:
             n[int(v) * cols + int(u)] += 1.0
     return n
+
+
+@njit(cache=True, nogil=True)
+def nearest_to_centre(points: Array, x0: float, y0: float, cell: float, rows: int, cols: int) -> NDArray[np.int64]:
+    """Return for each cell the point nearest to its centre in plan, −1 where it holds none."""
+    best = np.full(rows * cols, np.inf)
+    chosen = np.full(rows * cols, -1, np.int64)
+    for i in range(points.shape[0]):
+        u = (points[i, 0] - x0) / cell
+        v = (points[i, 1] - y0) / cell
+        if not (0.0 <= u < cols and 0.0 <= v < rows):
+            continue
+        k = int(v) * cols + int(u)
+        du, dv = u - int(u) - 0.5, v - int(v) - 0.5
+        distance = du * du + dv * dv
+        if distance < best[k]:
+            best[k] = distance
+            chosen[k] = i
+    return chosen

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, find_objects, gaussian_filter
+from scipy.ndimage import binary_fill_holes, find_objects
 
 from pipeline.volume_change import growth_kernels as kernels
 from pipeline.volume_change.covariance import Covariance
+from pipeline.volume_change.difference import interpolated
 from pipeline.volume_change.types import Array, Mask
 
 ANNULUS = 4  # cells beyond the ring: what the ground around looks like
@@ -62,9 +63,7 @@ def grow(labels: Labels, signs: NDArray[np.int8], field: Field, first: int = 1) 
     for _ in range(MOST_RINGS):
         if not active.any():
             return
-        ring, annulus = kernels.rings(
-            labels, field.change, field.variance, field.usable, boxes, active, ANNULUS
-        )
+        ring, annulus = kernels.rings(labels, field.change, field.variance, field.usable, boxes, active, ANNULUS)
         active &= (ring[:, 0] > 0) & (annulus[:, 0] > 0)
         mean, noise = _mean(ring)
         around, around_noise = _mean(annulus)
@@ -114,33 +113,27 @@ def _root(parent: NDArray[np.int32], k: int) -> int:
     return k
 
 
-def fill_gaps(labels: Labels, field: Field) -> Array:
+def fill_gaps(labels: Labels, field: Field, guess: Array) -> Array:
     """Give enclosed cells to the hull around them, in place, and return the change with unseen ones interpolated.
+
+    Args:
+        labels: Number of the hull of each cell, 0 = none.
+        field: The measurements.
+        guess: Change where it can be told without having been seen, m; NaN elsewhere.
 
     Returns:
         Height change, m, shape (rows, cols): as measured, and inside hulls also where it was not.
     """
-    filled = np.where(field.usable, field.change, np.nan)
+    filled = np.where(field.usable, field.change, guess)
     for k, box in enumerate(find_objects(labels), start=1):
         if box is None:
             continue
         part = labels[box]
         enclosed = binary_fill_holes(part == k) & (part == 0)
         part[enclosed] = k
-        holes = (part == k) & ~field.usable[box]
-        if holes.any():
-            filled[box] = np.where(holes, _interpolated(filled[box], (part == k) & field.usable[box]), filled[box])
+        unknown = (part == k) & np.isnan(filled[box])
+        if unknown.any():
+            filled[box] = np.where(
+                unknown, interpolated(field.change[box], (part == k) & field.usable[box]), filled[box]
+            )
     return filled
-
-
-def _interpolated(values: Array, known: Mask) -> Array:
-    """Return ``values`` where known, elsewhere a Gaussian mean of the known ones, nearest first."""
-    data, result = np.where(known, values, 0.0), np.where(known, values, np.nan)
-    sigma = 1.0
-    while np.isnan(result).any() and sigma < 4 * max(values.shape):
-        weight = gaussian_filter(known.astype(float), sigma, mode="constant")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            guess = gaussian_filter(data, sigma, mode="constant") / weight
-        result = np.where(np.isnan(result) & (weight > 1e-3), guess, result)
-        sigma *= 2
-    return np.nan_to_num(result)

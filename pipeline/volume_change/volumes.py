@@ -73,9 +73,7 @@ def _measure(number: int, core: Box, changes: Changes, field: Field) -> Measured
     """Sum one change, take off what the ground around says, and propagate the errors."""
     reach = int(np.ceil(ANNULI[-1][1])) + 1
     shape = changes.labels.shape
-    box = tuple(
-        slice(max(s.start - reach, 0), min(s.stop + reach, n)) for s, n in zip(core, shape, strict=True)
-    )
+    box = tuple(slice(max(s.start - reach, 0), min(s.stop + reach, n)) for s, n in zip(core, shape, strict=True))
     inside = changes.labels[box] == number
     known = inside & field.usable[box]
     change = np.where(known | inside, changes.change[box], np.where(field.usable[box], field.change[box], 0.0))
@@ -184,15 +182,14 @@ def _sum(measured: list[Measured], changes: Changes, field: Field) -> tuple[floa
     variance = np.where(field.usable, field.variance, 0.0)
     white = area * float(np.sqrt(field.covariance.white * (measuring**2 * variance).sum()))
     correlated = area * float(np.sqrt(max(cross([weights], field.covariance, field.cell)[0, 0], 0.0)))
-    rim = float(np.sqrt(sum(m.rim**2 for m in measured)))
-    gap = float(np.sqrt(sum(m.gap**2 for m in measured)))
+    rim, gap = _length([m.rim for m in measured]), _length([m.gap for m in measured])
     return sum(m.net for m in measured), half_width(white, correlated, rim, gap, field.covariance.freedom())
 
 
 def site_totals(
-    measured: tuple[Measured, ...], changes: Changes, field: Field, seen: Mask, change: Array, centred_on: Mask | None
+    measured: tuple[Measured, ...], changes: Changes, field: Field, change: Array, centred_on: Mask | None
 ) -> Totals:
-    """Sum every cell that both surveys saw.
+    """Sum every cell that both surveys saw, and the narrow gaps between them.
 
     Cut and fill go by the sign of the hull, and by the sign of the whole remainder outside of hulls: cell by
     cell, mere noise would count as both.
@@ -201,30 +198,45 @@ def site_totals(
         measured: The hulls.
         changes: All changes.
         field: The measurements.
-        seen: Cells that both surveys saw.
-        change: Their height change, m.
+        change: Height change, m, shape (rows, cols); NaN outside of the site.
         centred_on: Stable cells whose offset the registration removed; None if it removed none.
     """
+    signs = np.where(np.isfinite(change), changes.signs[changes.labels], 0)
+    site = np.isfinite(change)
+    outside = site & (signs == 0)
+    rest = 1 if float(change[outside].sum()) >= 0 else -1
+    signs[outside] = rest
+    beyond = {sign: _length([m.rim for m in measured if changes.signs[m.number] == sign]) for sign in (1, -1)}
+    fill, fill_half = _area_sum(change, signs > 0, field, centred_on, beyond[1])
+    cut, cut_half = _area_sum(change, signs < 0, field, centred_on, beyond[-1])
+    _, net_half = _area_sum(change, site, field, centred_on, 0.0)
+    area = float(site.sum()) * field.cell**2
+    return build_totals(max(-cut, 0.0), max(fill, 0.0), cut_half, fill_half, net_half, area)
+
+
+def _area_sum(change: Array, cells: Mask, field: Field, centred_on: Mask | None, beyond: float) -> tuple[float, float]:
+    """Return the volume over the cells and half its interval, m³."""
+    if not cells.any():
+        return 0.0, 0.0
     area = field.cell**2
     own = replace(field.covariance, offset=0.0)
-    signs = changes.signs[changes.labels]
-    rest = area * float(change[seen & (changes.labels == 0)].sum())
-    fill_cells = seen & ((signs > 0) | ((signs == 0) & (rest >= 0)))
-    cut_cells = seen & ~fill_cells
-    halves, sums = [], []
-    for cells in (cut_cells, fill_cells, seen):
-        white = area * float(np.sqrt(field.covariance.white * field.variance[cells].sum()))
-        weights = cells.astype(float)
-        if centred_on is not None:
-            # Σ(d − mean over stable): an error that the stable ground shares cancels.
-            weights = weights - centred_on * (weights.sum() / max(centred_on.sum(), 1))
-        both = cross([weights], own, field.cell)[0, 0]
-        correlated = area * float(np.sqrt(max(both, 0.0)))
-        rim = float(np.sqrt(sum(m.rim**2 for m in measured))) if cells is not seen else 0.0
-        halves.append(half_width(white, correlated, rim, 0.0, field.covariance.freedom()) if cells.any() else 0.0)
-        sums.append(area * float(change[cells].sum()))
-    cut, fill = max(-sums[0], 0.0), max(sums[1], 0.0)
-    return build_totals(cut, fill, halves[0], halves[1], halves[2], float(seen.sum()) * area)
+    known = np.isfinite(field.variance)
+    weights = cells.astype(float)
+    white = own.white * float(field.variance[cells & known].sum())
+    if centred_on is not None:
+        # Σ (d − typical d of the stable ground): an error that the stable ground shares cancels, but the
+        # median that was taken off has a noise of its own, π/2 times that of a mean.
+        share = weights.sum() / max(centred_on.sum(), 1)
+        white += np.pi / 2 * share**2 * own.white * float(field.variance[centred_on].sum())
+        weights = weights - share * centred_on
+    correlated = float(cross([weights], own, field.cell)[0, 0])
+    gap = area * float(np.abs(change[cells & ~known]).sum())
+    half = half_width(area * white**0.5, area * max(correlated, 0.0) ** 0.5, beyond, gap, own.freedom())
+    return area * float(change[cells].sum()), half
+
+
+def _length(values: list[float]) -> float:
+    return float(np.sqrt(sum(v * v for v in values)))
 
 
 def build_totals(cut: float, fill: float, cut_half: float, fill_half: float, net_half: float, area: float) -> Totals:

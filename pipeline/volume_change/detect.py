@@ -1,0 +1,221 @@
+"""From two registered ground clouds to scored hulls with volumes and intervals."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from pipeline.clouds import PointCloud
+from pipeline.geometry.spacing import mean_spacing
+from pipeline.volume_change import difference_kernels as kernels
+from pipeline.volume_change.changes import Changes, find_changes
+from pipeline.volume_change.covariance import Covariance, estimate
+from pipeline.volume_change.difference import Surface, across_gaps, choose_cell, common_raster, compare, surface
+from pipeline.volume_change.ground import Ground
+from pipeline.volume_change.growth import Field
+from pipeline.volume_change.hulls import centre_of, outline
+from pipeline.volume_change.m3c2 import SHORTEST, core_points, m3c2
+from pipeline.volume_change.notices import notices_of
+from pipeline.volume_change.score import appearance, kind_of, score_of
+from pipeline.volume_change.stable import NMAD, StableGround, error_model, stable_ground
+from pipeline.volume_change.types import (
+    Analysis,
+    Array,
+    CorePoints,
+    Difference,
+    ErrorModel,
+    Hull,
+    Mask,
+    Raster,
+    Registration,
+    Surveys,
+)  # fmt: skip
+from pipeline.volume_change.volumes import Measured, around, measure, site_totals, totals
+
+MOST_ABOVE = 0.15  # share of points above the ground from which a cell's filtered ground is not to be trusted
+BACKGROUND_GAP = 2.0  # m, and at least three cells: from hulls to what counts as unchanged
+NOISIER = 2.5  # a background this much noisier than the stable ground is a different ground, or changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Grids:
+    """Both surveys on one raster."""
+
+    diff: Difference
+    before: Surface
+    after: Surface
+    above: Array  # share of points that are not ground, the higher of both surveys, shape (rows, cols)
+
+
+def detect(
+    surveys: Surveys,
+    ground: Ground,
+    registration: Registration,
+    *,
+    cell: float | None,
+    min_score: float,
+    report: Callable[[float, str], None],
+) -> Analysis:
+    """Compare two surveys: what changed, by how much, and how sure each figure is.
+
+    Args:
+        surveys: What was read; its stable polygons say which ground did not move.
+        ground: The ground points of both surveys, and what stands above the ground.
+        registration: How the later survey is moved onto the reference.
+        cell: Edge of a grid cell, m; None = three times the point spacing.
+        min_score: Hulls that score less are left out.
+        report: Called with the fraction done, 0 to 1, and the stage's name.
+
+    Raises:
+        RegistrationFailed: If the surveys do not overlap.
+        StableAreaEmpty: If too little stable ground was seen by both surveys.
+    """
+    post = ground.post.moved(registration.matrix)
+    report(0.05, "comparing heights")
+    grids = _grids(ground, post, registration, cell)
+    diff, raster = grids.diff, grids.diff.raster
+    stable = stable_ground(diff, surveys.stable, grids.before.count, grids.after.count)
+    removed = float(getattr(registration, "stable_offset", None) or 0.0)
+    errors, covariance = error_model(diff, stable, removed=removed)
+    report(0.35, "finding changes")
+    seen = np.isfinite(diff.change)
+    field = Field(diff.change, diff.variance, seen & _trusted(grids, ground.method), covariance, raster.cell)
+    bridged = across_gaps(diff)
+    changes = find_changes(field, stable.cells, bridged)
+    field = replace(field, covariance=_background(field, changes, stable, errors))
+    report(0.55, "measuring")
+    measured = measure(changes, field)
+    hulls, order = _hulls(measured, changes, grids, min_score, classified="class" in ground.method)
+    labels = _renumbered(changes.labels, order)
+    kept = tuple(measured[i] for i in order)
+    centred = stable.cells if "z" in registration.dof else None
+    report(0.7, "measuring along normals")
+    core = _core(ground.pre, post, grids, errors, labels)
+    report(1.0, "measuring along normals")
+    return Analysis(
+        surveys=surveys,
+        registration=registration,
+        errors=errors,
+        difference=replace(diff, change=np.where(labels > 0, changes.change, diff.change)),
+        core=core,
+        hulls=hulls,
+        labels=labels,
+        totals=totals(kept, changes, field, sum(hull.area for hull in hulls)),
+        site=site_totals(measured, changes, field, np.where(changes.labels > 0, changes.change, bridged), centred),
+        warnings=(*ground.notices, *notices_of(registration, errors, stable, diff, field.covariance)),
+    )
+
+
+def _grids(ground: Ground, post: PointCloud, registration: Registration, cell: float | None) -> _Grids:
+    """Bin both surveys into cells of one raster."""
+    edge = choose_cell(mean_spacing(ground.pre.points), mean_spacing(post.points), cell)
+    raster = common_raster(ground.pre.points, post.points, edge)
+    before, after = surface(ground.pre.points, raster), surface(post.points, raster)
+    shares = [
+        _share_above(cloud, grid.count, raster)
+        for cloud, grid in ((ground.pre_above, before), (ground.post_above.moved(registration.matrix), after))
+    ]
+    return _Grids(compare(before, after, raster), before, after, np.maximum(*shares))
+
+
+def _share_above(cloud: PointCloud, ground_count: Array, raster: Raster) -> Array:
+    if not len(cloud):
+        return np.zeros(ground_count.shape)
+    count = kernels.counts(cloud.points, raster.x0, raster.y0, raster.cell, raster.rows, raster.cols)
+    count = count.reshape(ground_count.shape)
+    return np.asarray(count / np.maximum(count + ground_count, 1.0))
+
+
+def _trusted(grids: _Grids, method: str) -> Mask:
+    """Return the cells whose ground is ground.
+
+    A filter leaves the lower parts of plants and vehicles behind, so cells with much above them, and those
+    next to them, count as unseen. Classified ground was found beneath the plants and stands.
+    """
+    if "filter" not in method:
+        return np.ones(grids.above.shape, dtype=bool)
+    return ~binary_dilation(grids.above > MOST_ABOVE, np.ones((3, 3), dtype=bool))
+
+
+def _background(field: Field, changes: Changes, stable: StableGround, errors: ErrorModel) -> Covariance:
+    """Estimate the covariance again from all ground that seems unchanged: the stable polygons may be small."""
+    gap = max(3, round(BACKGROUND_GAP / field.cell))
+    quiet = ~binary_dilation(changes.labels > 0, np.ones((3, 3), dtype=bool), iterations=gap)
+    quiet &= field.usable
+    rest = field.change[quiet & ~stable.cells]
+    own = field.covariance
+    if len(rest) < np.count_nonzero(stable.cells) / 4:
+        return own
+    noise = NMAD * float(np.median(np.abs(rest)))
+    if noise > NOISIER * max(errors.sigma, 1e-12):
+        return own
+    wider = estimate(field.change, field.variance, quiet | (stable.cells & field.usable), field.cell)
+    return replace(wider, offset=own.offset)
+
+
+def _hulls(
+    measured: tuple[Measured, ...], changes: Changes, grids: _Grids, min_score: float, *, classified: bool
+) -> tuple[tuple[Hull, ...], list[int]]:
+    """Return the hulls that score enough, best first, and the position of each in ``measured``."""
+    roughness = np.fmax(grids.before.roughness, grids.after.roughness)
+    known = roughness[np.isfinite(roughness)]
+    usual = max(float(np.median(known)), 1e-9) if len(known) else 1e-9
+    rated = []
+    for i, m in enumerate(measured):
+        look = appearance(m, changes.change, roughness, usual, grids.above, grids.diff.raster.cell)
+        kind = kind_of(look, classified=classified)
+        score = score_of(m, float(changes.peaks[m.number]), kind)
+        if score >= min_score:
+            rated.append((score, i, kind))
+    rated.sort(key=lambda r: (-r[0], -abs(measured[r[1]].net), r[1]))
+    hulls = []
+    for rank, (score, i, kind) in enumerate(rated, start=1):
+        m = measured[i]
+        row, col = m.box[0].start, m.box[1].start
+        window = np.where(m.inside, changes.change[m.box], 0.0)
+        polygon = outline(m.inside, window, int(changes.signs[m.number]), row, col, grids.diff.raster)
+        cut, fill = max(-m.net, 0.0), max(m.net, 0.0)
+        net = fill - cut
+        hulls.append(
+            Hull(
+                id=str(rank), score=score, kind=kind, area=polygon.area,
+                cut_volume=cut, fill_volume=fill, net_volume=net,
+                cut_volume_ci95=around_zero(-net, m.half_width), fill_volume_ci95=around_zero(net, m.half_width),
+                net_volume_ci95=around(net, m.half_width), mean_change=net / polygon.area,
+                max_change=m.max_change, coverage=m.coverage, centroid=centre_of(polygon), polygon=polygon,
+            )
+        )  # fmt: skip
+    return tuple(hulls), [i for _, i, _ in rated]
+
+
+def around_zero(value: float, half: float) -> tuple[float, float]:
+    """Return the interval of a volume that cannot be negative.
+
+    >>> around_zero(3.0, 1.0), around_zero(-3.0, 1.0), around_zero(-3.0, 4.0)
+    ((2.0, 4.0), (0.0, 0.0), (0.0, 1.0))
+    """
+    return max(value - half, 0.0), max(value + half, 0.0)
+
+
+def _renumbered(labels: Array, order: list[int]) -> Array:
+    """Give each cell the rank of its hull, 0 where it was left out."""
+    numbers = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int32)
+    for rank, i in enumerate(order, start=1):
+        numbers[i + 1] = rank
+    return numbers[labels]
+
+
+def _core(pre: PointCloud, post: PointCloud, grids: _Grids, errors: ErrorModel, labels: Array) -> CorePoints:
+    """Measure along normals at one reference point per cell, and say which hull holds it."""
+    raster, change = grids.diff.raster, grids.diff.change
+    largest = float(np.nanmax(np.abs(change)))
+    cores = core_points(pre.points, raster, np.isfinite(change))
+    core = m3c2(
+        pre.points, post.points, cores, cell=raster.cell,
+        half_length=max(SHORTEST * raster.cell, 1.5 * largest),
+        registration_error=float(np.sqrt(errors.sill_long + errors.extra["offset_left"] ** 2)),
+    )  # fmt: skip
+    col = ((cores[:, 0] - raster.x0) / raster.cell).astype(np.int64)
+    row = ((cores[:, 1] - raster.y0) / raster.cell).astype(np.int64)
+    return replace(core, hull=np.asarray(labels[row, col], dtype=np.int32))
