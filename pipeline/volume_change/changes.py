@@ -93,7 +93,7 @@ def find_changes(field: Field, stable: Mask, guess: Array) -> Changes:
         taken = binary_dilation(labels > 0, EIGHT, iterations=2) if sigma > 1 and labels.any() else labels > 0
         usable = field.usable & ~taken
         z = significance(field, usable, sigma)
-        threshold = euler_threshold(np.count_nonzero(usable), sigma) * tail_factor(z, stable & usable)
+        threshold = euler_threshold(float(usable.sum()), sigma) * tail_factor(z, stable & usable)
         first = len(signs)
         for sign in (1, -1):
             _add_cores(labels, sign * z, threshold, signs, peaks, sign)

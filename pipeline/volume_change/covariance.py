@@ -97,7 +97,7 @@ def estimate(change: Array, variance: Array, sample: Mask, cell: float) -> Covar
         norm = max(total, 1e-300)
         sills = nnls(shapes * weight[:, None], covariances / norm * weight)[0] * norm
         sills *= min(1.0, total / max(sills.sum(), 1e-300))
-        sills[sills < SIGNIFICANT * _chance(total, np.count_nonzero(sample), cell, scales)] = 0.0
+        sills[sills < SIGNIFICANT * _chance(total, int(sample.sum()), cell, scales)] = 0.0
     factor = (total - sills.sum()) / white if white > 0 else 1.0
     count = int(np.count_nonzero(sample))
     covariance = Covariance(float(np.clip(factor, 0.3, 25.0)), sills, scales, count * cell * cell)

@@ -13,7 +13,7 @@ from pipeline.volume_change.changes import Changes, find_changes
 from pipeline.volume_change.covariance import Covariance, estimate
 from pipeline.volume_change.difference import Surface, across_gaps, choose_cell, common_raster, compare, surface
 from pipeline.volume_change.ground import Ground
-from pipeline.volume_change.growth import Field
+from pipeline.volume_change.growth import Field, Labels
 from pipeline.volume_change.hulls import centre_of, outline
 from pipeline.volume_change.m3c2 import SHORTEST, core_points, m3c2
 from pipeline.volume_change.notices import notices_of
@@ -198,15 +198,15 @@ def around_zero(value: float, half: float) -> tuple[float, float]:
     return max(value - half, 0.0), max(value + half, 0.0)
 
 
-def _renumbered(labels: Array, order: list[int]) -> Array:
+def _renumbered(labels: Labels, order: list[int]) -> Labels:
     """Give each cell the rank of its hull, 0 where it was left out."""
     numbers = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int32)
     for rank, i in enumerate(order, start=1):
         numbers[i + 1] = rank
-    return numbers[labels]
+    return np.asarray(numbers[labels], dtype=np.int32)
 
 
-def _core(pre: PointCloud, post: PointCloud, grids: _Grids, errors: ErrorModel, labels: Array) -> CorePoints:
+def _core(pre: PointCloud, post: PointCloud, grids: _Grids, errors: ErrorModel, labels: Labels) -> CorePoints:
     """Measure along normals at one reference point per cell, and say which hull holds it."""
     raster, change = grids.diff.raster, grids.diff.change
     largest = float(np.nanmax(np.abs(change)))

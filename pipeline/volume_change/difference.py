@@ -99,7 +99,7 @@ def across_gaps(diff: Difference) -> Array:
     Each survey's surface is interpolated by itself, so that a cell which one survey saw keeps that height.
     """
     seen = np.isfinite(diff.change)
-    gaps = binary_closing(np.pad(seen, 2), np.ones((3, 3)))[2:-2, 2:-2] & ~seen
+    gaps = binary_closing(np.pad(seen, 2), np.ones((3, 3), dtype=bool))[2:-2, 2:-2] & ~seen
     if not gaps.any():
         return diff.change
     heights = [interpolated(grid, np.isfinite(grid)) for grid in (diff.before, diff.after)]

@@ -133,7 +133,6 @@ def fill_gaps(labels: Labels, field: Field, guess: Array) -> Array:
         part[enclosed] = k
         unknown = (part == k) & np.isnan(filled[box])
         if unknown.any():
-            filled[box] = np.where(
-                unknown, interpolated(field.change[box], (part == k) & field.usable[box]), filled[box]
-            )
+            around = interpolated(field.change[box], (part == k) & field.usable[box])
+            filled[box] = np.where(unknown, around, filled[box])
     return filled

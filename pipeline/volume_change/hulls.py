@@ -1,5 +1,7 @@
 """What is the outline of each change? Sub-cell contours of the share of each rim cell that changed."""
 
+from itertools import pairwise
+
 import contourpy
 import numpy as np
 import shapely
@@ -70,7 +72,7 @@ def _contour(share: Array) -> MultiPolygon:
     filled = contourpy.contour_generator(z=share, fill_type=contourpy.FillType.OuterOffset).filled(0.5, np.inf)
     parts = []
     for points, offsets in zip(*filled, strict=True):
-        rings = [points[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        rings = [points[a:b] for a, b in pairwise(offsets)]
         parts.append(Polygon(rings[0], rings[1:]))
     whole = shapely.union_all([shapely.make_valid(p) for p in parts]) if parts else MultiPolygon()
     return polygons_of(shapely.simplify(whole, VERTEX))

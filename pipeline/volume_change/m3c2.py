@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.clouds import Points
 from pipeline.geometry.cells import CellList, cylinder_stats, normals
 from pipeline.volume_change import difference_kernels as kernels
-from pipeline.volume_change.types import Array, CorePoints, Mask, Raster
+from pipeline.volume_change.types import CorePoints, Mask, Raster
 
 MOST_CORES = 1_000_000
 RADIUS = 0.8  # of the cylinder, in cells: about 18 points, more than a grid cell holds
@@ -65,20 +65,10 @@ def m3c2(
     first = CellList.build(pre, radius)
     normal, _, _ = normals(first, cores, NORMAL_RADIUS * cell)
     n1, mean1, variance1 = cylinder_stats(first, cores, normal, radius, half_length)
-    del first
+    del first  # before the second index is built: each is as large as its cloud
     n2, mean2, variance2 = cylinder_stats(CellList.build(post, radius), cores, normal, radius, half_length)
-    distance, lod95 = _distance(n1, mean1, variance1, n2, mean2, variance2, registration_error)
-    return CorePoints(cores, normal, distance, lod95, np.zeros(len(cores), np.int32))
-
-
-def _distance(
-    n1: Array, mean1: Array, variance1: Array, n2: Array, mean2: Array, variance2: Array, shared: float
-) -> tuple[Array, Array]:
-    """Return distance and LoD95, m, NaN where either survey has too few points."""
     enough = (n1 >= FEWEST) & (n2 >= FEWEST)
-    distance = np.full(len(n1), np.nan)
-    lod95 = np.full(len(n1), np.nan)
-    distance[enough] = (mean2 - mean1)[enough]
-    noise = variance1[enough] / n1[enough] + variance2[enough] / n2[enough]
-    lod95[enough] = TWO_SIDED * (np.sqrt(noise) + shared)
-    return distance, lod95
+    noise = np.where(enough, variance1 / np.maximum(n1, 1) + variance2 / np.maximum(n2, 1), np.nan)
+    distance = np.where(enough, mean2 - mean1, np.nan)
+    lod95 = TWO_SIDED * (np.sqrt(noise) + registration_error)
+    return CorePoints(cores, normal, distance, lod95, np.zeros(len(cores), np.int32))

@@ -34,7 +34,7 @@ def _offset(registration: Registration, errors: ErrorModel, covariance: Covarian
         return Notice(
             "STABLE_GROUND_OFFSET",
             f"The surveys disagree by {_signed(removed)} m on stable ground (the later one lies "
-            f"{'lower' if removed < 0 else 'higher'}); this was removed. A difference of vertical datum is a common cause.",
+            f"{'lower' if removed < 0 else 'higher'}); this was removed. A different vertical datum is a common cause.",
         )
     if abs(left) > max(SIGNIFICANT * error, SMALLEST_OFFSET):
         return Notice(
@@ -68,14 +68,14 @@ def _small_area(errors: ErrorModel, covariance: Covariance) -> Notice | None:
         return None
     return Notice(
         "STABLE_AREA_SMALL_FOR_CORRELATION",
-        f"Errors are related over {errors.correlation_length:.0f} m, and the stable ground ({errors.area:.0f} m²) holds "
-        f"only about {max(patches, 1):.0f} independent patches of that size; intervals are widened for it.",
+        f"Errors are related over {errors.correlation_length:.0f} m, and the stable ground ({errors.area:.0f} m²) "
+        f"holds only about {max(patches, 1):.0f} independent patches of that size; intervals are widened for it.",
     )
 
 
 def _coverage(diff: Difference) -> Notice | None:
     either = np.isfinite(diff.before) | np.isfinite(diff.after)
-    share = np.count_nonzero(np.isfinite(diff.change)) / max(np.count_nonzero(either), 1)
+    share = float(np.isfinite(diff.change).sum()) / max(float(either.sum()), 1.0)
     if share >= LOW_COVERAGE:
         return None
     return Notice(

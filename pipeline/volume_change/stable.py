@@ -67,7 +67,8 @@ def stable_ground(diff: Difference, stable: MultiPolygon, pre_count: Array, post
         "The stable polygons lie outside the ground that both surveys saw."
         if joint == 0
         else f"The stable polygons hold too little ground that both surveys saw: {joint} cells of "
-        f"{diff.raster.cell:.2g} m, {pre} and {post} points; {FEWEST_CELLS} cells and {FEWEST_POINTS} points are needed."
+        f"{diff.raster.cell:.2g} m, {pre} and {post} points, where {FEWEST_CELLS} cells and "
+        f"{FEWEST_POINTS} points are needed."
     )
     raise StableAreaEmpty(
         where,

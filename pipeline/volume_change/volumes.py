@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from pipeline.volume_change.changes import Changes
 from pipeline.volume_change.covariance import cross
-from pipeline.volume_change.growth import Field
+from pipeline.volume_change.growth import Field, Labels
 from pipeline.volume_change.types import Array, Interval, Mask, Totals
 
 BEYOND = 2.3  # cells outside the outline where a change that was cut short would still show
@@ -63,7 +63,7 @@ class Measured:
 def measure(changes: Changes, field: Field) -> tuple[Measured, ...]:
     """Measure each change, in the order of the labels."""
     return tuple(
-        _measure(k, box, changes, field)
+        _measure(k, (box[0], box[1]), changes, field)
         for k, box in enumerate(find_objects(changes.labels), start=1)
         if box is not None
     )
@@ -73,7 +73,8 @@ def _measure(number: int, core: Box, changes: Changes, field: Field) -> Measured
     """Sum one change, take off what the ground around says, and propagate the errors."""
     reach = int(np.ceil(ANNULI[-1][1])) + 1
     shape = changes.labels.shape
-    box = tuple(slice(max(s.start - reach, 0), min(s.stop + reach, n)) for s, n in zip(core, shape, strict=True))
+    rows, cols = (slice(max(s.start - reach, 0), min(s.stop + reach, n)) for s, n in zip(core, shape, strict=True))
+    box = rows, cols
     inside = changes.labels[box] == number
     known = inside & field.usable[box]
     change = np.where(known | inside, changes.change[box], np.where(field.usable[box], field.change[box], 0.0))
@@ -108,7 +109,7 @@ def _beyond(inside: Mask, height: Array) -> float:
     return outermost * ratio / (1 - ratio) * float(rim.sum())
 
 
-def _seen_beyond(inside: Mask, labels: Array, box: Box, field: Field) -> float:
+def _seen_beyond(inside: Mask, labels: Labels, box: Box, field: Field) -> float:
     """Return how much volume just outside the outline its measured heights leave room for, in cell heights."""
     outside = distance_transform_edt(~inside)
     ring = (outside > 0) & (outside <= BEYOND) & (labels == 0) & field.usable[box]
@@ -127,7 +128,7 @@ def half_width(white: float, correlated: float, rim: float, gap: float, freedom:
     return TWO_SIDED * float(np.sqrt(white**2 + widened**2 + (RIM * rim) ** 2 + (GAP * gap) ** 2))
 
 
-def _error_around(inside: Mask, labels: Array, box: Box, field: Field) -> Array:
+def _error_around(inside: Mask, labels: Labels, box: Box, field: Field) -> Array:
     """Return the weights with which the unchanged ground around predicts the error inside (simple kriging).
 
     The predictors are the means over rings around the hull: their covariance with the hull's sum over
