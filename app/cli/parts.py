@@ -1,0 +1,165 @@
+"""The parts of the service, each on its own, as containers start them: serve, work, beat; and db, openapi."""
+
+import json
+import logging
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+GRACEFUL_S = 5  # for open connections, when the gateway is asked to stop
+
+
+def stop_with(code: str, message: str, remedy: str, *, status: int = 2) -> NoReturn:
+    """Say in one line what is wrong and what to do, and end the command."""
+    click.echo(f"error[{code}]: {message} {remedy}", err=True)
+    sys.exit(status)
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read the environment; options of the command line win. Ends the command if a setting cannot be used."""
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        stop_with("SETTINGS", f"A setting cannot be used: {problems}.", "See docs/settings.md.")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; ends the command with ``PORT_IN_USE`` if somebody else listens there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(2048)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        code = "PORT_IN_USE" if "in use" in str(error) else "ADDRESS"
+        remedy = "Choose another port, such as --port 8001; --port 0 finds a free one."
+        stop_with(code, f"Cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}.", remedy)
+    return listening
+
+
+_parent = click.option("--parent", type=int, hidden=True, help="End when this process ends.")
+
+
+def _begin(settings: Settings, parent: int | None) -> None:
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "httpcore", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if parent is not None:
+        from pipeline.guard import follow
+
+        follow(parent)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 means all.")
+@click.option("--port", default=8000, show_default=True, help="Port to listen on; 0 finds a free one.")
+@click.option("--public-url", help="Base URL that clients use (VOLCAL_PUBLIC_URL).")
+@click.option("--fd", type=int, hidden=True, help="Serve on this listening socket instead.")
+@_parent
+def serve(host: str, port: int, public_url: str | None, fd: int | None, parent: int | None) -> None:
+    """Run the gateway alone: the HTTP API, uploads and links.
+
+    The database must be there: run `volcal db upgrade` first. SIGTERM stops it within seconds; clients that were
+    uploading resume.
+    """
+    import uvicorn
+
+    from app.main import create_app
+    from app.wiring import build_context
+
+    settings = read_settings(public_url=public_url)
+    _begin(settings, parent)
+    listening = bind(host, port) if fd is None else socket.socket(fileno=fd)
+    config = uvicorn.Config(
+        create_app(build_context(settings)),
+        log_config=None,
+        access_log=False,  # the application logs requests itself, without secrets in queries
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_S,
+    )
+    logging.getLogger(__name__).info("listening on %s", listening.getsockname())
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+@click.command()
+@click.option("--queues", default="celery", show_default=True, help="Queues to take jobs from, with commas.")
+@click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--name", default="volcal@%h", show_default=True, help="Of this worker; %h is the host's name.")
+@_parent
+def work(queues: str, concurrency: int, name: str, parent: int | None) -> None:
+    """Run a worker alone: takes tasks and runs their pipelines, each in a capped process of its own.
+
+    SIGTERM ends the runs under way and gives their tasks back; another worker, or this one later, takes them up.
+    """
+    from worker.celery_app import work as take_jobs
+
+    settings = read_settings()
+    _begin(settings, parent)
+    sys.exit(take_jobs(settings, queues=queues, concurrency=concurrency, name=name))
+
+
+@click.command()
+@_parent
+def beat(parent: int | None) -> None:
+    """Run the reaper alone: finds tasks whose worker, hook or message was lost, and puts them right.
+
+    One is enough; several do no harm.
+    """
+    from app.wiring import build_context
+    from worker.beat import beat as reap
+
+    settings = read_settings()
+    _begin(settings, parent)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    reap(build_context(settings), every_s=settings.reap_interval_s, stop=stop)
+
+
+@click.group()
+def db() -> None:
+    """Manage the database."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the database to the tables that this version needs; harmless if it is there already."""
+    from app.wiring import database_url
+
+    migrate_or_exit(database_url(read_settings()))
+    click.echo("The database is up to date.")
+
+
+def migrate_or_exit(url: str) -> None:
+    """Bring the database to the present tables; ends the command with ``DATABASE`` if that fails."""
+    from app.db import migrate
+
+    try:
+        migrate.upgrade(url)
+    except Exception as error:  # noqa: BLE001  (of the driver, of Alembic: all mean the same to the operator)
+        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        stop_with("DATABASE", f"The database cannot be brought up to date: {reason}.", "`volcal doctor` says more.")
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; else standard output.")
+def openapi(out: Path | None) -> None:
+    """Print the OpenAPI schema of the HTTP API; needs no database and no server."""
+    from app.main import create_app
+
+    text = json.dumps(create_app().openapi(), indent=1, ensure_ascii=False)
+    if out is None:
+        click.echo(text)
+    else:
+        out.write_text(text + "\n")
