@@ -94,3 +94,40 @@ def heights(points: Floats, surface: Floats, slack: Floats, x0: float, y0: float
         z += (surface[high, left] * (1 - fu) + surface[high, right] * fu) * fv
         above[i] = points[i, 2] - z
     return above, allowed
+
+
+@njit(cache=True, nogil=True)
+def inside(points: Floats, matrix: Floats, mask: Bools, x0: float, y0: float, cell: float, every: int) -> Floats:
+    """One in so many of the points that a 4 × 4 matrix moves into the mask, unmoved, in their order."""
+    rows, cols = mask.shape
+    n = 0
+    chosen = np.empty((points.shape[0] // every + 1, 3))
+    seen = 0
+    for i in range(points.shape[0]):
+        a, b, c = points[i, 0], points[i, 1], points[i, 2]
+        u = (matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2] * c + matrix[0, 3] - x0) / cell
+        v = (matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2] * c + matrix[1, 3] - y0) / cell
+        if u >= 0 and v >= 0 and u < cols and v < rows and mask[int(v), int(u)]:
+            if seen % every == 0:
+                chosen[n, 0] = a
+                chosen[n, 1] = b
+                chosen[n, 2] = c
+                n += 1
+            seen += 1
+    return chosen[:n].copy()
+
+
+@njit(cache=True, nogil=True)
+def first_in_cells(points: Floats, x0: float, y0: float, cell: float, rows: int, cols: int) -> NDArray[np.int64]:
+    """Position of the first point of each cell that holds one; points outside the grid are left out."""
+    taken = np.zeros((rows, cols), np.bool_)
+    first = np.empty(min(points.shape[0], rows * cols), np.int64)
+    n = 0
+    for i in range(points.shape[0]):
+        u = (points[i, 0] - x0) / cell
+        v = (points[i, 1] - y0) / cell
+        if u >= 0 and v >= 0 and u < cols and v < rows and not taken[int(v), int(u)]:
+            taken[int(v), int(u)] = True
+            first[n] = i
+            n += 1
+    return first[:n].copy()

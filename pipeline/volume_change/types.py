@@ -65,6 +65,8 @@ class Registration:
         dof: The degrees of freedom that were estimated, out of x y z roll pitch yaw; what cannot be
             observed stays as it was.
         warnings: What the user should know.
+        stable_offset: Median vertical disagreement on stable ground as delivered, before any motion,
+            later − reference, m; 0 where nothing could be compared.
     """
 
     matrix: Array
@@ -75,6 +77,7 @@ class Registration:
     inliers: float
     dof: tuple[str, ...] = ()
     warnings: tuple[Notice, ...] = ()
+    stable_offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,140 @@
+"""A pair of surveys, sampled once, and what a motion of the later one looks like."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from shapely import MultiPolygon
+
+from pipeline.geometry.rigid import apply, motion
+from pipeline.geometry.spacing import mean_spacing
+from pipeline.volume_change.align import coarse, fine, samples
+from pipeline.volume_change.types import Array
+
+FEWEST_STABLE = 40  # anchors in the stable polygons; with fewer the whole site decides
+
+
+class Pair:
+    """Two surveys with fixed budgets of samples, each made when it is first needed.
+
+    Args:
+        pre: Ground of the reference, metres, shape (n, 3).
+        post: Ground of the later survey, metres, shape (m, 3).
+        stable: Ground that did not move, in the reference's frame; may be empty.
+
+    Raises:
+        ValueError: If a survey has no two points at different places.
+    """
+
+    def __init__(self, pre: Array, post: Array, stable: MultiPolygon) -> None:
+        self.pre = pre
+        self.post = post
+        self.stable = stable
+        self.spacing = max(mean_spacing(pre), mean_spacing(post))
+
+    @cached_property
+    def anchors(self) -> samples.Anchors:
+        """Anchors over the whole site."""
+        return samples.spread_anchors(self.pre, self.spacing, self._region)
+
+    @cached_property
+    def later(self) -> samples.Later:
+        """The later survey as the anchors see it."""
+        return samples.Later(self.post, self.spacing, self._region)
+
+    @cached_property
+    def stable_anchors(self) -> samples.Anchors:
+        """Anchors in the stable polygons; may be none."""
+        return samples.spread_anchors(self.pre, self.spacing, self._stable_region, self.stable)
+
+    @cached_property
+    def stable_later(self) -> samples.Later:
+        """The later survey as the stable anchors see it."""
+        return samples.Later(self.post, self.spacing, self._stable_region)
+
+    @property
+    def deciding(self) -> tuple[samples.Anchors, samples.Later]:
+        """The anchors that judge a registration: those on stable ground if there are enough."""
+        if not self.stable.is_empty and len(self.stable_anchors) >= FEWEST_STABLE:
+            return self.stable_anchors, self.stable_later
+        return self.anchors, self.later
+
+    @cached_property
+    def coarse(self) -> tuple[samples.Thinned, samples.Thinned]:
+        """Both surveys, thinned to a few thousand points."""
+        return self._thinned(samples.COARSE_SPACINGS, samples.COARSE)
+
+    @cached_property
+    def middle(self) -> tuple[samples.Thinned, samples.Thinned]:
+        """Both surveys, thinned to some ten thousand points."""
+        return self._thinned(samples.MIDDLE_SPACINGS, samples.MIDDLE)
+
+    def _thinned(self, spacings: float, budget: int) -> tuple[samples.Thinned, samples.Thinned]:
+        pre, post = (samples.thinned(points, self.spacing, spacings, budget) for points in (self.pre, self.post))
+        return pre, post
+
+    @cached_property
+    def _region(self) -> samples.Region:
+        return samples.tiles(self.pre, self.spacing, None)
+
+    @cached_property
+    def _stable_region(self) -> samples.Region:
+        return samples.tiles(self.pre, self.spacing, self.stable)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A motion of the later survey and how well it fits.
+
+    Args:
+        pair: The surveys.
+        matrix: Later → reference, 4 × 4.
+        how: What led to it, in words.
+        settled: Whether the iteration converged.
+    """
+
+    pair: Pair
+    matrix: Array
+    how: str
+    settled: bool = True
+
+    @cached_property
+    def seen(self) -> fine.Distances:
+        """The distances at the anchors of the whole site."""
+        return fine.distances(self.pair.anchors, self.pair.later, self.matrix)
+
+    @cached_property
+    def agreement(self) -> float:
+        """Share of the anchors that agree."""
+        return self.seen.agreement
+
+    @cached_property
+    def correlation(self) -> float:
+        """High-pass correlation of both reliefs."""
+        return coarse.high_pass_correlation(self.pair.pre, self.pair.post, self.matrix, self.pair.spacing)
+
+    @cached_property
+    def overlap(self) -> float:
+        """Share of the smaller footprint that both saw."""
+        return coarse.overlap(*self.pair.middle, self.matrix)
+
+    def lifted(self) -> "Pose":
+        """Return the pose with the median height difference taken away."""
+        seen = self.seen.upright[self.seen.seen]
+        lift = float(np.median(seen)) if len(seen) else 0.0
+        up = motion(np.array([0, 0, -lift, 0, 0, 0]), np.zeros(3))
+        return Pose(self.pair, up @ self.matrix, self.how)
+
+    def refined(self, how: str) -> "Pose":
+        """Return the robust coarse-to-fine fit that starts here."""
+        matrix = self.matrix
+        for pre, post in (self.pair.coarse, self.pair.middle):
+            matrix = fine.point_to_plane(post, pre, matrix)
+        matrix, settled = fine.refine(self.pair.anchors, self.pair.later, matrix)
+        return Pose(self.pair, matrix, how, settled)
+
+
+def shift_at(points: Array, matrix: Array) -> Array:
+    """Return how far a motion moves the middle of the points, metres, shape (3,)."""
+    middle = points.mean(axis=0, keepdims=True)
+    return np.asarray((apply(matrix, middle) - middle)[0])
