@@ -29,7 +29,7 @@ def broker_settings(broker_url: str, *, patience_s: float | None = None, visibil
     if scheme == _FOLDER:
         options["folder"] = broker_url.partition("://")[2]
         return {
-            "broker_url": f"{_FOLDER}://",
+            "broker_url": f"{_FOLDER}://localhost",
             "broker_transport": "app.queue.folder:Transport",
             "broker_transport_options": options,
         }
