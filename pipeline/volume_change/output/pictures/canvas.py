@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -45,6 +46,7 @@ class Sheet:
         self.width, self.height = width, height
         self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
         self.canvas = FigureCanvasAgg(self.figure)
+        self._pasted: list[tuple[Image.Image, tuple[int, int]]] = []
 
     def axes(self, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
         """Return axes over a rectangle."""
@@ -61,10 +63,15 @@ class Sheet:
 
     def block(self, left: float, top: float, width: float, height: float, color: str) -> None:
         """Fill a rectangle."""
-        axes = self.axes(left, top, width, height)
-        axes.set_facecolor(color)
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
+        corner = (left / self.width, 1 - (top + height) / self.height)
+        size = (width / self.width, height / self.height)
+        shape = Rectangle(corner, *size, facecolor=color, linewidth=0, transform=self.figure.transFigure)
+        self.figure.add_artist(shape)
+
+    def paste(self, left: float, top: float, width: int, height: int, rgba: NDArray[np.float32]) -> None:
+        """Lay a finished picture (0 to 1, row 0 on top) over a rectangle, scaled down to fit."""
+        image = Image.fromarray(as_bytes(rgba)).resize((width, height), Image.Resampling.BOX)
+        self._pasted.append((image, (round(left), round(top))))
 
     def image(self) -> Image.Image:
         """Draw everything and return the picture."""
@@ -72,7 +79,15 @@ class Sheet:
             warnings.filterwarnings("ignore", message="Glyph .* missing")
             self.canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(self.canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-        return Image.fromarray(pixels[..., :3].copy())
+        picture = Image.fromarray(pixels[..., :3].copy())
+        for image, corner in self._pasted:
+            picture.paste(image, corner, image)
+        return picture
+
+
+def as_bytes(rgba: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return colours of 0 to 1 as bytes, which are drawn three times as fast."""
+    return (np.clip(rgba, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def points(pixels: float) -> float:

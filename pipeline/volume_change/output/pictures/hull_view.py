@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import map_coordinates
 
 from pipeline.volume_change.output import words
 from pipeline.volume_change.output.pictures.canvas import (
@@ -36,33 +36,49 @@ from pipeline.volume_change.output.pictures.relief_view import (
     relief,
     small_gaps_closed,
 )
-from pipeline.volume_change.output.pictures.scene import Scene, change_limit, painted, scene_of
+from pipeline.volume_change.output.pictures.scene import Scene, change_limit, scene_of
+from pipeline.volume_change.output.pictures.section import Section, Window, section_of
 from pipeline.volume_change.types import Analysis, Array, Hull
 
 _WIDE = WIDTH - 2 * MARGIN
 _TITLE, _LARGE, _BODY, _SMALL = 66.0, 40.0, 36.0, 30.0
-_PLAN_TOP, _PLAN_HEIGHT = 370, 860
-_RELIEF_TOP, _RELIEF_HEIGHT = 1340, 460
-_SECTION_TOP, _SECTION_HEIGHT = 1950, 400
-_HEIGHT = 2520
+_PLAN_TOP, _RELIEF_HEIGHT, _SECTION_HEIGHT = 370.0, 460, 400
+_ROOM = 1.6  # width of the plan over that of the hull
 _MOST_RELIEF_CELLS = 700
+_LEAST_COMMON = 0.1  # of the ground shown, seen by both surveys
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """A profile over the ground.
+class Layout:
+    """Where the parts are, px from the top, and what they show."""
 
-    Args:
-        ends: Local x, y of A and B, m, shape (2, 2).
-        along: Distance from A, m, shape (n,).
-        before: Elevation of the reference, local m; NaN where unseen.
-        after: The same later.
-    """
+    window: Window
+    plan: float  # height of the plan
 
-    ends: Array
-    along: Array
-    before: Array
-    after: Array
+    @property
+    def relief_top(self) -> float:
+        """Upper edge of the views before and after."""
+        return _PLAN_TOP + self.plan + 116
+
+    @property
+    def section_top(self) -> float:
+        """Upper edge of the profile."""
+        return self.relief_top + _RELIEF_HEIGHT + 142
+
+    @property
+    def height(self) -> int:
+        """Of the whole picture."""
+        return round(self.section_top + _SECTION_HEIGHT + 172)
+
+
+def layout_of(hull: Hull, cell: float) -> Layout:
+    """Return a plan that is upright for an upright hull and flat for a flat one, with ground around it."""
+    left, bottom, right, top = hull.polygon.bounds
+    width, height = max(right - left, 1e-9), max(top - bottom, 1e-9)
+    plan = float(np.clip(_WIDE * height / width, 0.62 * _WIDE, 1.1 * _WIDE))
+    half = max(0.5 * max(width, height * _WIDE / plan) * _ROOM, 10 * cell)
+    x, y, tall = (left + right) / 2, (bottom + top) / 2, half * plan / _WIDE
+    return Layout((x - half, y - tall, x + half, y + tall), round(plan))
 
 
 def hull_picture(analysis: Analysis, number: int) -> Image.Image:
@@ -76,80 +92,15 @@ def hull_picture(analysis: Analysis, number: int) -> Image.Image:
         An upright picture, 1440 px wide.
     """
     hull = analysis.hulls[number - 1]
-    window = _window(hull, analysis.difference.raster.cell)
-    scene = scene_of(analysis, window)
-    line = section_of(analysis, number)
-    sheet = Sheet(_HEIGHT)
+    layout = layout_of(hull, analysis.difference.raster.cell)
+    scene = scene_of(analysis, layout.window)
+    line = section_of(analysis, number, layout.window)
+    sheet = Sheet(layout.height)
     _header(sheet, number, hull)
-    _plan(sheet, analysis, scene, number, line)
-    _reliefs(sheet, analysis, scene, number)
-    _section(sheet, analysis, line)
+    _plan(sheet, analysis, scene, number, line, layout)
+    _reliefs(sheet, analysis, number, layout.relief_top)
+    _section(sheet, analysis, line, layout.section_top)
     return sheet.image()
-
-
-def section_of(analysis: Analysis, number: int) -> Section:
-    """Return the profile through a hull's largest height change, across the hull or down the slope.
-
-    A long hull is cut across its length, as one draws cross-sections of a bank or a road; another one down
-    the slope, as one draws a slide; on level ground, from west to east.
-    """
-    difference, hull = analysis.difference, analysis.hulls[number - 1]
-    raster = difference.raster
-    rows, cols = np.nonzero((analysis.labels == number) & np.isfinite(difference.change))
-    if not len(rows):
-        spot, direction = np.array(hull.centroid), np.array([1.0, 0.0])
-    else:
-        at = int(np.abs(difference.change[rows, cols]).argmax())
-        xy = np.column_stack([raster.x0 + (cols + 0.5) * raster.cell, raster.y0 + (rows + 0.5) * raster.cell])
-        spot = xy[at]
-        direction = _direction(xy, difference.after[rows, cols])
-    first, last = _reaches(spot, direction, _window(hull, raster.cell))
-    along = np.linspace(first, last, int(np.clip(2 * (last - first) / raster.cell, 60, 900)))
-    xy = spot + along[:, None] * direction
-    place = (xy[:, 1] - raster.y0) / raster.cell - 0.5, (xy[:, 0] - raster.x0) / raster.cell - 0.5
-    before, after = (_profile(grid, place) for grid in (difference.before, difference.after))
-    return Section(xy[[0, -1]], along - first, before, after)
-
-
-def _direction(xy: Array, heights: Array) -> Array:
-    """Unit vector from A to B, pointing east where it can."""
-    centred = xy - xy.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(centred.T) if len(xy) > 2 else np.eye(2))
-    seen = np.isfinite(heights)
-    slope = np.zeros(2)
-    if seen.sum() > 5:
-        slope = np.linalg.lstsq(np.column_stack([centred[seen], np.ones(seen.sum())]), heights[seen], rcond=None)[0][:2]
-    if values[1] > 5 * max(values[0], 1e-12):
-        direction = vectors[:, 0]
-    elif np.hypot(*slope) > 0.05:
-        direction = slope / np.hypot(*slope)
-    else:
-        direction = np.array([1.0, 0.0])
-    return direction if direction[0] >= 0 else -direction
-
-
-def _reaches(spot: Array, direction: Array, window: tuple[float, float, float, float]) -> tuple[float, float]:
-    """Return how far a line through ``spot`` runs each way before it comes near the window's edge, m."""
-    low, high = np.array(window[:2]), np.array(window[2:])
-    inset = 0.07 * (high - low).min()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ends = np.concatenate([(low + inset - spot) / direction, (high - inset - spot) / direction])
-    ends = ends[np.isfinite(ends)]
-    before, after = ends[ends < 0], ends[ends > 0]
-    return float(before.max(initial=-np.inf)), float(after.min(initial=np.inf))
-
-
-def _profile(grid: Array, place: tuple[Array, Array]) -> Array:
-    closed = small_gaps_closed(grid)
-    return map_coordinates(closed, place, order=1, mode="constant", cval=np.nan)
-
-
-def _window(hull: Hull, cell: float) -> tuple[float, float, float, float]:
-    left, bottom, right, top = hull.polygon.bounds
-    half = max(0.5 * max((right - left), (top - bottom) * _WIDE / _PLAN_HEIGHT) * 1.7, 12 * cell)
-    x, y = (left + right) / 2, (bottom + top) / 2
-    tall = half * _PLAN_HEIGHT / _WIDE
-    return x - half, y - tall, x + half, y + tall
 
 
 def _header(sheet: Sheet, number: int, hull: Hull) -> None:
@@ -174,20 +125,20 @@ def _header(sheet: Sheet, number: int, hull: Hull) -> None:
         sheet.text(left + 26, top + 36, value, size, weight="bold", color=tone)
 
 
-def _plan(sheet: Sheet, analysis: Analysis, scene: Scene, number: int, line: Section) -> None:
-    axes = sheet.axes(MARGIN, _PLAN_TOP, _WIDE, _PLAN_HEIGHT)
-    window = _window(analysis.hulls[number - 1], analysis.difference.raster.cell)
-    frame = frame_on(axes, window, (_WIDE, _PLAN_HEIGHT))
+def _plan(sheet: Sheet, analysis: Analysis, scene: Scene, number: int, line: Section, layout: Layout) -> None:
+    axes = sheet.axes(MARGIN, _PLAN_TOP, _WIDE, layout.plan)
+    frame = frame_on(axes, layout.window, (_WIDE, layout.plan))
     limit = change_limit(analysis)
-    draw_ground(frame, painted(scene, limit, analysis.errors.lod95), scene)
-    for other in range(len(analysis.hulls), 0, -1):
-        if np.any(scene.labels == other):
-            draw_polygons(frame, analysis.hulls[other - 1].polygon, color=INK, width=5 if other == number else 2)
+    draw_ground(frame, scene, limit, analysis.errors.lod95)
+    shown = np.unique(scene.labels)
+    for other in shown[shown > 0][::-1]:
+        draw_polygons(frame, analysis.hulls[other - 1].polygon, color=INK, width=5 if other == number else 2)
     draw_furniture(frame, scene)
     _section_line(frame, line)
-    sheet.text(MARGIN, _PLAN_TOP + _PLAN_HEIGHT + 8, "From above", _SMALL, weight="bold")
+    top = _PLAN_TOP + layout.plan + 8
+    sheet.text(MARGIN, top, "From above", _SMALL, weight="bold")
     scale = f"colours: {words.metres(-limit, signed=True)} (cut) to {words.metres(limit, signed=True)} (fill)"
-    sheet.text(WIDTH - MARGIN, _PLAN_TOP + _PLAN_HEIGHT + 8, scale, _SMALL, color=MUTED, ha="right")
+    sheet.text(WIDTH - MARGIN, top, scale, _SMALL, color=MUTED, ha="right")
 
 
 def _section_line(frame: Frame, line: Section) -> None:
@@ -204,26 +155,36 @@ def _section_line(frame: Frame, line: Section) -> None:
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-def _reliefs(sheet: Sheet, analysis: Analysis, scene: Scene, number: int) -> None:
-    step = max(1, -(-max(scene.change.shape) // _MOST_RELIEF_CELLS))
-    before, after = (small_gaps_closed(grid[::step, ::step]) for grid in (scene.before, scene.after))
-    labels, change = scene.labels[::step, ::step], small_gaps_closed(scene.change)[::step, ::step]
-    cell = scene.cell * step
-    camera = camera_for(before, after, cell)
-    colour = np.full((*before.shape, 3), 0.80, np.float32)
-    inside = (labels > 0) & np.isfinite(change)
-    colour[inside] = colours(change[inside], change_limit(analysis))
-    outline = labels == number
+def _reliefs(sheet: Sheet, analysis: Analysis, number: int, top: float) -> None:
+    left, bottom, right, high = analysis.hulls[number - 1].polygon.bounds
+    room = max(0.2 * max(right - left, high - bottom), 5 * analysis.difference.raster.cell)
+    scene = scene_of(analysis, (left - room, bottom - room, right + room, high + room), _MOST_RELIEF_CELLS)
+    before, after, colour, outline = _blocks(scene, number, change_limit(analysis))
+    camera = camera_for(before, after, scene.cell)
     width = (_WIDE - 32) // 2
     for n, (name, height) in enumerate((("Before", before), ("After", after))):
-        left = MARGIN + n * (width + 32)
-        axes = sheet.axes(left, _RELIEF_TOP, width, _RELIEF_HEIGHT)
+        start = MARGIN + n * (width + 32)
         # drawn larger than shown, so that edges come out smooth
-        view = relief(height, colour, outline, cell, camera, (3 * width // 2, 3 * _RELIEF_HEIGHT // 2))
-        axes.imshow(view, aspect="auto", interpolation="antialiased")
-        axes.axis("off")
-        sheet.text(left, _RELIEF_TOP - 34, name, _BODY, weight="bold")
-    sheet.text(MARGIN, _RELIEF_TOP + _RELIEF_HEIGHT + 12, _seen(camera), _SMALL, color=MUTED)
+        view = relief(height, colour, outline, scene.cell, camera, (3 * width // 2, 3 * _RELIEF_HEIGHT // 2))
+        sheet.paste(start, top, width, _RELIEF_HEIGHT, view)
+        sheet.text(start, top - 34, name, _BODY, weight="bold")
+    sheet.text(MARGIN, top + _RELIEF_HEIGHT + 12, _seen(camera), _SMALL, color=MUTED)
+
+
+def _blocks(scene: Scene, number: int, limit: float) -> tuple[Array, Array, NDArray[np.float32], NDArray[np.bool_]]:
+    """Return heights before and after, colour and outline, cut to what both surveys saw."""
+    before, after = small_gaps_closed(scene.before), small_gaps_closed(scene.after)
+    both = np.isfinite(before) & np.isfinite(after)
+    cut = np.s_[:, :]
+    if both.mean() > _LEAST_COMMON:  # what one survey alone saw would look like a change
+        before, after = np.where(both, before, np.nan), np.where(both, after, np.nan)
+        rows, cols = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
+        cut = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    change = small_gaps_closed(scene.change)
+    colour = np.full((*before.shape, 3), 0.80, np.float32)
+    inside = (scene.labels > 0) & np.isfinite(change)
+    colour[inside] = colours(change[inside], limit)
+    return before[cut], after[cut], colour[cut], (scene.labels == number)[cut]
 
 
 def _seen(camera: Camera) -> str:
@@ -231,8 +192,8 @@ def _seen(camera: Camera) -> str:
     return f"Seen from the {camera.seen_from}, {heights}; coloured where the ground changed"
 
 
-def _section(sheet: Sheet, analysis: Analysis, line: Section) -> None:
-    axes = sheet.axes(MARGIN + 110, _SECTION_TOP, _WIDE - 120, _SECTION_HEIGHT)
+def _section(sheet: Sheet, analysis: Analysis, line: Section, top: float) -> None:
+    axes = sheet.axes(MARGIN + 110, top, _WIDE - 120, _SECTION_HEIGHT)
     up = float(analysis.surveys.origin[2])
     before, after, lod = line.before + up, line.after + up, analysis.errors.lod95
     axes.fill_between(line.along, before - lod, before + lod, color="#9aa4ae", alpha=0.35, linewidth=0)
@@ -244,16 +205,16 @@ def _section(sheet: Sheet, analysis: Analysis, line: Section) -> None:
     _scale_section(axes, line, before, after)
     exaggeration = _exaggeration(axes)
     heights = f"heights × {words.significant(exaggeration, 2)}"
-    sheet.text(MARGIN, _SECTION_TOP - 58, "Section A – B", _BODY, weight="bold")
-    sheet.text(WIDTH - MARGIN, _SECTION_TOP - 52, f"elevation, m  ·  {heights}", _SMALL, color=MUTED, ha="right")
-    _section_key(sheet, lod)
+    sheet.text(MARGIN, top - 58, "Section A – B", _BODY, weight="bold")
+    sheet.text(WIDTH - MARGIN, top - 52, f"elevation, m  ·  {heights}", _SMALL, color=MUTED, ha="right")
+    _section_key(sheet, lod, top + _SECTION_HEIGHT + 68)
 
 
 def _scale_section(axes: Axes, line: Section, before: Array, after: Array) -> None:
     heights = np.concatenate([before, after])
     heights = heights[np.isfinite(heights)]
     low, high = (float(heights.min()), float(heights.max())) if heights.size else (0.0, 1.0)
-    room = max(0.12 * (high - low), 0.02 * float(line.along[-1]), 1e-3)
+    room = max(0.12 * (high - low), 0.005 * float(line.along[-1]), 1e-3)
     axes.set(xlim=(0, line.along[-1]), ylim=(low - room, high + room))
     axes.tick_params(labelsize=points(_SMALL), color=MUTED, labelcolor=INK, length=5)
     axes.locator_params(axis="y", nbins=5)
@@ -271,8 +232,8 @@ def _exaggeration(axes: Axes) -> float:
     return float((_SECTION_HEIGHT / (y1 - y0)) / ((_WIDE - 120) / (x1 - x0)))
 
 
-def _section_key(sheet: Sheet, lod: float) -> None:
-    axes = sheet.axes(MARGIN, _HEIGHT - 104, _WIDE, 80)
+def _section_key(sheet: Sheet, lod: float, top: float) -> None:
+    axes = sheet.axes(MARGIN, top, _WIDE, 80)
     axes.set(xlim=(0, _WIDE), ylim=(0, 80))
     axes.axis("off")
     entries: list[tuple[str, str]] = [("before", MUTED), ("after", INK), (f"± {words.metres(lod)} detection limit", "")]

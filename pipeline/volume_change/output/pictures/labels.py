@@ -10,6 +10,7 @@ _ANGLES = np.radians(np.arange(0, 360, 15))
 _REACHES = (1.0, 1.4, 1.9, 2.5, 3.2, 4.2, 5.5, 7.0)
 _CHANGE_COST = 8.0  # a label on a change hides what it speaks of
 _FAR_COST = 0.5
+_HIDE_COST = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,12 @@ def place(
     0
     """
     used = list(taken)
-    # the spots that labels name must stay visible, each a small box of its own
-    marks = [Box(x - 3, y - 3, 6, 6) for x, y in anchors]
+    # the spots that labels name must stay visible, and so must the lines that lead there
+    marks = [_mark(spot) for spot in anchors]
+    lines: list[Box] = []
     placed: list[tuple[int, Box] | None] = []
     for number, (anchor, wordings) in enumerate(zip(anchors, sizes, strict=True)):
-        others = marks[:number] + marks[number + 1 :]
+        others = marks[:number] + marks[number + 1 :] + lines
         choice = next(
             ((i, box) for i, size in enumerate(wordings) if (box := _best(anchor, size, page, ground, used, others))),
             None,
@@ -111,7 +113,30 @@ def place(
         placed.append(choice)
         if choice:
             used.append(choice[1])
+            lines += _leader(choice[1], anchor)
     return placed
+
+
+def _mark(spot: tuple[float, float]) -> Box:
+    return Box(spot[0] - 3, spot[1] - 3, 6, 6)
+
+
+def _leader(box: Box, spot: tuple[float, float]) -> list[Box]:
+    """Return small boxes along the line from a label to what it names."""
+    x, y = nearest_on(box, spot)
+    return [_mark((x + (spot[0] - x) * t, y + (spot[1] - y) * t)) for t in (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)]
+
+
+def nearest_on(box: Box, spot: tuple[float, float]) -> tuple[float, float]:
+    """Return the point of a box that is nearest to a spot.
+
+    >>> nearest_on(Box(0, 0, 2, 2), (5.0, 1.0))
+    (2.0, 1.0)
+    """
+    return (
+        float(min(max(spot[0], box.left), box.left + box.width)),
+        float(min(max(spot[1], box.bottom), box.bottom + box.height)),
+    )
 
 
 def _best(
@@ -132,8 +157,11 @@ def _best(
             box = Box(float(x - size[0] / 2), float(y - size[1] / 2), *size)
             if not box.inside(*page) or any(box.overlaps(other, 5.0) for other in used):
                 continue
-            hidden = sum(box.overlaps(mark) for mark in marks)
-            cost = _FAR_COST * reach + _CHANGE_COST * ground.share(box) + 1.5 * hidden
+            cost = _FAR_COST * reach + _CHANGE_COST * ground.share(box)
+            if cost >= lowest:
+                continue
+            cost += _HIDE_COST * sum(box.overlaps(mark) for mark in marks)
+            cost += _HIDE_COST * sum(other.overlaps(mark) for mark in _leader(box, anchor) for other in used)
             if cost < lowest:
                 best, lowest = box, cost
     return best

@@ -39,7 +39,7 @@ from pipeline.volume_change.output.pictures.plan_view import (
     frame_for,
     turn_for,
 )
-from pipeline.volume_change.output.pictures.scene import Scene, change_limit, painted, scene_of
+from pipeline.volume_change.output.pictures.scene import Scene, change_limit, scene_of
 from pipeline.volume_change.types import Analysis, Notice
 
 MOST_LABELS = 25
@@ -75,8 +75,7 @@ def overview(analysis: Analysis) -> Drawn:
     _header(sheet, analysis)
     axes = sheet.axes(MARGIN, header, _MAP_WIDTH, map_height)
     frame = frame_for(axes, scene, angle, (_MAP_WIDTH, map_height))
-    light = np.radians(135) - angle  # from the page's upper left, however the map is turned
-    draw_ground(frame, painted(scene, limit, analysis.errors.lod95, light), scene)
+    draw_ground(frame, scene, limit, analysis.errors.lod95)
     draw_polygons(frame, analysis.surveys.stable, color=STABLE, width=2, hatch="//", alpha=0.55)
     for hull in reversed(analysis.hulls):
         draw_polygons(frame, hull.polygon, color=INK, width=4)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from pipeline.volume_change.output import words
-from pipeline.volume_change.output.pictures.canvas import INK, PALE, PAPER, points, printable, text_size
-from pipeline.volume_change.output.pictures.labels import Box, Ground, place
-from pipeline.volume_change.output.pictures.scene import Scene
+from pipeline.volume_change.output.pictures.canvas import INK, PALE, PAPER, as_bytes, points, printable, text_size
+from pipeline.volume_change.output.pictures.labels import Box, Ground, nearest_on, place
+from pipeline.volume_change.output.pictures.scene import Scene, grey_relief, tint
 from pipeline.volume_change.types import Analysis, Hull
 
 TALLEST = 1.6  # height of a map over its width
@@ -117,15 +118,28 @@ def aspect(scene: Scene, angle: float) -> float:
     return float(height / width)
 
 
-def draw_ground(frame: Frame, rgba: NDArray[np.float32], scene: Scene) -> None:
-    """Draw the painted map."""
+def draw_ground(frame: Frame, scene: Scene, limit: float, lod: float) -> None:
+    """Draw the shaded ground in grey and the change in colour on top.
+
+    Args:
+        frame: Where.
+        scene: What.
+        limit: End of the colour scale, m.
+        lod: Level of detection of one cell, m.
+    """
     axes = frame.axes
     axes.set_facecolor(PALE)
     limits = axes.get_xlim(), axes.get_ylim()
-    axes.imshow(
-        rgba, extent=scene.extent, origin="lower", transform=frame.transform, interpolation="antialiased", zorder=1
-    )
-    axes.set(xlim=limits[0], ylim=limits[1], aspect="auto", xticks=[], yticks=[])
+    grey = grey_relief(scene, np.radians(135) - frame.angle)  # light from the page's upper left, however it is turned
+    place: dict[str, Any] = {"extent": scene.extent, "origin": "lower", "transform": frame.transform, "aspect": "auto"}
+    ground = np.concatenate([grey[..., [0, 0, 0]], grey[..., 1:]], axis=-1)
+    # large cells are blended in the ground, which is there to be recognised; change stays cell by cell
+    large = scene.cell > 3 * frame.metres_per_pixel
+    axes.imshow(as_bytes(ground), interpolation="bilinear" if large else "antialiased", zorder=1, **place)
+    colour = tint(scene, limit, lod)
+    colour[..., :3] = np.clip(colour[..., :3] * (0.45 + 0.65 * grey[..., :1]), 0, 1)
+    axes.imshow(as_bytes(colour), interpolation="nearest" if large else "antialiased", zorder=2, **place)
+    axes.set(xlim=limits[0], ylim=limits[1], xticks=[], yticks=[])
     axes.spines[:].set(color="#c4ccd4", linewidth=0.8)
 
 
@@ -193,7 +207,7 @@ def draw_labels(frame: Frame, scene: Scene, hulls: Sequence[Hull], taken: Sequen
             continue
         wording, box = found
         boxes.append(box)
-        leaders.append([spot, _nearest(box, spot)])
+        leaders.append([spot, nearest_on(box, spot)])
         _label(frame, box, options[wording], size)
     for tone, width in ((PAPER, 8), (INK, 4)):
         lines = LineCollection(leaders, colors=tone, linewidths=points(width), transform=_page(frame), zorder=5)
@@ -271,12 +285,3 @@ def _wordings(number: int, hull: Hull) -> list[str]:
 
 def _padded(size: tuple[float, float], type_size: float) -> tuple[float, float]:
     return size[0] + 24, type_size * 1.5
-
-
-def _nearest(box: Box, spot: tuple[float, float]) -> tuple[float, float]:
-    return (
-        float(np.clip(spot[0], box.left, box.left + box.width)),
-        float(np.clip(spot[1], box.bottom, box.bottom + box.height)),
-    )
-
-

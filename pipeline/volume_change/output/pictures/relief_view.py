@@ -16,7 +16,7 @@ Rgb = NDArray[np.float32]
 
 _ELEVATION = np.radians(32.0)  # of the eye above the ground
 _SOIL = np.array([0.45, 0.42, 0.39], np.float32)
-_FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
+_FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,12 @@ def relief(
     r = np.clip(np.round(rows), 0, height.shape[0] - 1).astype(np.intp)
     c = np.clip(np.round(cols), 0, height.shape[1] - 1).astype(np.intp)
     bright = shade(height, cell, camera.exaggeration, camera.azimuth + np.radians(125))
-    shaded = colour.astype(np.float32) * bright[..., None]
     columns = np.broadcast_to(np.arange(size[0]), visible.shape)
     index = np.maximum(visible, 0)
     cell_of = (r * height.shape[1] + c)[index, columns]
     picture = np.ones((*visible.shape, 4), np.float32)
-    picture[..., :3] = shaded.reshape(-1, 3)[cell_of]
+    smooth = map_coordinates(bright, [rows, cols], order=1, mode="nearest")[index, columns]
+    picture[..., :3] = colour.reshape(-1, 3)[cell_of] * smooth[..., None]
     picture[_edges(outline.ravel()[cell_of] & (visible >= 0))] = (0.08, 0.09, 0.11, 1)
     picture[wall, :3] = _SOIL * np.where(_left_face(elevation)[columns[wall]], 0.82, 1.0)[:, None]
     picture[(visible < 0) & ~wall] = 0

@@ -43,12 +43,15 @@ class Scene:
         return self.left, self.left + cols * self.cell, self.bottom, self.bottom + rows * self.cell
 
 
-def scene_of(analysis: Analysis, window: tuple[float, float, float, float] | None = None) -> Scene:
+def scene_of(
+    analysis: Analysis, window: tuple[float, float, float, float] | None = None, most_cells: int = _MOST_CELLS
+) -> Scene:
     """Return the part of the grids inside a window, averaged where it has more cells than a page has pixels.
 
     Args:
         analysis: The finished analysis.
         window: Left, bottom, right, top in local metres; None = all.
+        most_cells: Longest side of the result.
     """
     raster, difference = analysis.difference.raster, analysis.difference
     r0, r1, c0, c1 = 0, raster.rows, 0, raster.cols
@@ -56,7 +59,7 @@ def scene_of(analysis: Analysis, window: tuple[float, float, float, float] | Non
         c0, c1 = _span(window[0] - raster.x0, window[2] - raster.x0, raster.cell, raster.cols)
         r0, r1 = _span(window[1] - raster.y0, window[3] - raster.y0, raster.cell, raster.rows)
     cut = np.s_[r0:r1, c0:c1]
-    factor = max(1, -(-max(r1 - r0, c1 - c0) // _MOST_CELLS))
+    factor = max(1, -(-max(r1 - r0, c1 - c0) // most_cells))
     return Scene(
         raster.x0 + c0 * raster.cell,
         raster.y0 + r0 * raster.cell,
@@ -77,29 +80,34 @@ def change_limit(analysis: Analysis) -> float:
     return float(next(power * s for s in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if power * s >= wish * 0.999))
 
 
-def painted(scene: Scene, limit: float, lod: float, light: float = np.radians(135)) -> NDArray[np.float32]:
-    """Return the map as RGBA, shape (rows, cols, 4): grey relief, change above the detection limit in colour.
+def grey_relief(scene: Scene, light: float = np.radians(135)) -> NDArray[np.float32]:
+    """Return the ground as brightness and opacity, shape (rows, cols, 2): shaded, paler where one survey saw it.
+
+    Args:
+        scene: What to show.
+        light: Where the light comes from, radians anticlockwise from east.
+    """
+    height = small_gaps_closed(np.where(np.isfinite(scene.after), scene.after, scene.before))
+    bright = np.clip(0.92 * shade(height, scene.cell, _relief_factor(height, scene.cell), light), 0, 1)
+    only_one = ~np.isfinite(small_gaps_closed(scene.change)) & (scene.labels == 0)
+    bright[only_one] = 0.5 * bright[only_one] + 0.48
+    return np.stack([bright, np.isfinite(height).astype(np.float32)], axis=-1)
+
+
+def tint(scene: Scene, limit: float, lod: float) -> NDArray[np.float32]:
+    """Return the change above the detection limit as RGBA, shape (rows, cols, 4).
 
     Args:
         scene: What to show.
         limit: End of the colour scale, m.
-        lod: Level of detection of one cell, m; smaller changes stay grey.
-        light: Where the light comes from, radians anticlockwise from east.
+        lod: Level of detection of one cell, m; smaller changes stay clear.
     """
-    height = small_gaps_closed(np.where(np.isfinite(scene.after), scene.after, scene.before))
-    bright = shade(height, scene.cell, _relief_factor(height, scene.cell), light)
-    rgba = np.ones((*height.shape, 4), np.float32)
-    rgba[..., :3] = np.clip(bright * 0.92, 0, 1)[..., None]
     inside = scene.labels > 0
-    closed = small_gaps_closed(scene.change)
-    only_one = ~np.isfinite(closed) & ~inside
-    rgba[only_one, :3] = 0.55 * rgba[only_one, :3] + 0.45
-    change = np.where(inside, closed, scene.change)
+    change = np.where(inside, small_gaps_closed(scene.change), scene.change)
     moved = np.isfinite(change) & (inside | _together(change, lod))
-    strength = np.where(inside, 0.95, 0.45)[moved, None]
-    tint = colours(change[moved], limit) * (0.45 + 0.6 * bright[moved, None])
-    rgba[moved, :3] = np.clip(strength * tint + (1 - strength) * rgba[moved, :3], 0, 1)
-    rgba[..., 3] = np.isfinite(height)
+    rgba = np.zeros((*change.shape, 4), np.float32)
+    rgba[moved, :3] = colours(change[moved], limit)
+    rgba[moved, 3] = np.where(inside, 1.0, 0.45)[moved]
     return rgba
 
 

@@ -10,12 +10,13 @@ from PIL import Image
 
 from benchmarks.scenes import Bump
 from pipeline.volume_change.output.pictures.canvas import WIDTH, png, printable, text_size, wrapped
-from pipeline.volume_change.output.pictures.hull_view import hull_picture, section_of
+from pipeline.volume_change.output.pictures.hull_view import hull_picture, layout_of
 from pipeline.volume_change.output.pictures.labels import Box, Ground, place
 from pipeline.volume_change.output.pictures.overview import headline, overview
 from pipeline.volume_change.output.pictures.plan_view import turn_for
 from pipeline.volume_change.output.pictures.relief_view import Camera, relief, small_gaps_closed
-from pipeline.volume_change.output.pictures.scene import change_limit, painted, scene_of
+from pipeline.volume_change.output.pictures.scene import change_limit, scene_of, tint
+from pipeline.volume_change.output.pictures.section import section_of
 from pipeline.volume_change.types import Notice
 from tests.pipeline.volume_change.output.synthetic import SIX, Site, make_analysis
 
@@ -55,8 +56,7 @@ def test_a_fill_is_blue_and_north_is_up() -> None:
 
 def test_ground_below_the_detection_limit_stays_grey() -> None:
     analysis = make_analysis(Site(changes=()))
-    rgba = painted(scene_of(analysis), change_limit(analysis), analysis.errors.lod95)
-    coloured = np.ptp(rgba[..., :3], axis=-1) > 0.02
+    coloured = tint(scene_of(analysis), change_limit(analysis), analysis.errors.lod95)[..., 3] > 0
     assert coloured.mean() < 0.002
 
 
@@ -132,7 +132,8 @@ def test_warnings_make_room_for_themselves() -> None:
 
 
 def test_the_section_crosses_the_deepest_point_and_shows_its_depth() -> None:
-    section = section_of(make_analysis(Site(noise=0.0)), 3)  # the pit of 1.5 m at (65, 65)
+    analysis = make_analysis(Site(noise=0.0))
+    section = section_of(analysis, 3, layout_of(analysis.hulls[2], 0.5).window)  # the pit of 1.5 m at (65, 65)
     assert np.nanmin(section.after - section.before) == pytest.approx(-1.5, abs=0.02)
     line = shapely.LineString(section.ends)
     assert line.distance(shapely.Point(65, 65)) < 0.5
