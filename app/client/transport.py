@@ -12,6 +12,7 @@ from app.client.errors import Refused, Unreachable
 _PASSING = {429, 502, 503, 504}
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
+_FIRST_CONTACT_S = 3.0  # a server that was never there is most likely a wrong address
 
 
 class Patience:
@@ -63,6 +64,7 @@ class Transport:
     ) -> None:
         self.server = server.rstrip("/")
         self.patience_s = patience_s
+        self._met = False
         headers = {"User-Agent": "volcal"} | ({"Authorization": f"Bearer {token}"} if token else {})
         timeout = httpx.Timeout(30.0, connect=10.0)
         self._api = httpx.Client(base_url=self.server, headers=headers, timeout=timeout, transport=transport)
@@ -87,7 +89,7 @@ class Transport:
             Refused: If the server says no.
             Unreachable: If it does not answer in time.
         """
-        patience = Patience(self.patience_s)
+        patience = Patience(self.patience_s if self._met else min(self.patience_s, _FIRST_CONTACT_S))
         while True:
             why: object
             try:
@@ -99,6 +101,7 @@ class Transport:
                 if isinstance(error, httpx.UnsupportedProtocol) or (once and not isinstance(error, httpx.ConnectError)):
                     raise Unreachable(self.server, why) from None
             else:
+                self._met = True
                 if answer.status_code not in _PASSING:
                     return read(answer)
                 why = answer.status_code
