@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.api import classic, health, hooks, objects, pipelines, problems, tasks, tus
+from app.api import classic, documentation, health, hooks, objects, problems, tasks, tus
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
 from app.context import Context
 
@@ -16,21 +16,22 @@ def create_app(context: Context | None = None) -> FastAPI:
     Args:
         context: The application's parts; None puts them together from the environment when the server starts.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, lifespan=_lifespan, **health.describe_api())
+    app = FastAPI(docs_url=None, redoc_url=None, lifespan=_lifespan, **documentation.about())
     app.state.context = context
     routers = [
         classic.router,
         tasks.router,
         tus.router,
         objects.router,
-        pipelines.router,
+        tasks.pipelines,
         health.router,
+        documentation.router,
         hooks.router,
     ]
     for router in routers:
         app.include_router(router)
-    app.mount(health.ASSETS, health.docs_assets(), name="docs-assets")
     problems.install(app)
+    documentation.describe(app)
     for middleware in (SmallBodies, CarefulHeaders, RequestLog):  # the last is the outermost
         app.add_middleware(middleware)
     return app

@@ -133,7 +133,7 @@ class CarefulHeaders:
                 headers.setdefault("Referrer-Policy", "no-referrer")
                 headers.setdefault("X-Frame-Options", "DENY")
                 kind = headers.get("content-type", "")
-                if scope["path"] == "/docs":
+                if scope["path"].startswith("/docs"):
                     headers.setdefault("Content-Security-Policy", _DOCS)
                 elif "json" in kind:
                     headers.setdefault("Content-Security-Policy", _LOCKED)

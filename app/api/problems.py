@@ -14,6 +14,14 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from app.domain.errors import Conflict, Forbidden, HookSecretInvalid, Invalid, NotFound, TooLarge, VolcalError
+from app.uploads.errors import (
+    ContentTypeWrong,
+    HeaderInvalid,
+    UploadGone,
+    UploadStalled,
+    UploadSuperseded,
+    VersionUnsupported,
+)
 from pipeline.errors import PipelineError, StorageFull
 
 log = logging.getLogger(__name__)
@@ -28,6 +36,13 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     HookSecretInvalid: HTTPStatus.UNAUTHORIZED,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    # where tus asks for another status than the kind of error has elsewhere
+    ContentTypeWrong: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HeaderInvalid: HTTPStatus.BAD_REQUEST,
+    UploadGone: HTTPStatus.GONE,
+    UploadStalled: HTTPStatus.REQUEST_TIMEOUT,
+    UploadSuperseded: HTTPStatus.LOCKED,
+    VersionUnsupported: HTTPStatus.PRECONDITION_FAILED,
     StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     PipelineError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
@@ -83,12 +98,17 @@ async def as_problem(
 
 def examples(*errors: VolcalError, instance: str = "/api/v1/tasks/…") -> dict[int | str, dict[str, Any]]:
     """Return the ``responses`` of a route that may answer these errors, an example each."""
+    shown = [(document_of(error, instance), title_of(type(error))) for error in errors]
+    wrong = [{"field": "path.task_id", "message": "Input should be a valid UUID"}]
+    detail = f"{wrong[0]['field']}: {wrong[0]['message']}"
+    title = HTTPStatus.UNPROCESSABLE_ENTITY.phrase
+    shown.append((problem(422, "REQUEST_INVALID", title, detail, instance, problems=wrong), "The request is malformed"))
     found: dict[int | str, dict[str, Any]] = {}
-    for error in errors:
-        status = int(status_of(type(error)))
-        entry = found.setdefault(status, {"description": "", "content": {MEDIA_TYPE: {"examples": {}}}})
-        entry["description"] = "; ".join(filter(None, [entry["description"], f"{error.code}: {title_of(type(error))}"]))
-        entry["content"][MEDIA_TYPE]["examples"][error.code] = {"value": document_of(error, instance)}
+    for document, meaning in shown:
+        entry = found.setdefault(document["status"], {"description": "", "content": {MEDIA_TYPE: {"examples": {}}}})
+        words = [entry["description"], f"{document['code']}: {meaning}"]
+        entry["description"] = "; ".join(filter(None, words))
+        entry["content"][MEDIA_TYPE]["examples"][document["code"]] = {"value": document}
     return found
 
 

@@ -1,4 +1,7 @@
-"""Tasks at /api/v1/tasks: create, look at, upload to, start, cancel, restart, delete, and fetch the result."""
+"""Tasks at /api/v1/tasks: create, look at, upload to, start, cancel, restart, delete, and fetch the result.
+
+Beside them, at /api/v1/pipelines, what tasks can be created for.
+"""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -12,6 +15,8 @@ from app.api.problems import examples
 from app.api.schemas import (
     ArtifactList,
     ArtifactOut,
+    PipelineList,
+    PipelineOut,
     RestartIn,
     TaskIn,
     TaskOut,
@@ -27,6 +32,7 @@ from app.domain.tasks import TaskState
 from app.services import tasks, uploads
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
+pipelines = APIRouter(prefix="/api/v1/pipelines", tags=["pipelines"])
 
 _NO_TASK = errors.TaskNotFound()
 _BAD_OPTIONS = errors.OptionsInvalid([{"field": "cell", "message": "Input should be greater than 0"}])
@@ -170,3 +176,17 @@ def _artifact(context: Context, found: dict[str, Any]) -> ArtifactOut:
     return ArtifactOut(
         name=found["name"], media_type=found["media_type"], title=found["title"], size=found["size"], url=url
     )
+
+
+@pipelines.get("", summary="List pipelines")
+def list_pipelines(context: ContextDep) -> PipelineList:
+    """List every pipeline with its inputs and the JSON schema of its options."""
+    return PipelineList(pipelines=[PipelineOut.of(spec) for spec in context.catalogue.values()])
+
+
+@pipelines.get(
+    "/{name}", summary="Look at a pipeline", responses=examples(errors.PipelineNotFound("x", ["volume_change"]))
+)
+def show_pipeline(name: str, context: ContextDep) -> PipelineOut:
+    """Show a pipeline's inputs and the JSON schema of its options."""
+    return PipelineOut.of(tasks.find_spec(context.catalogue, name))

@@ -10,7 +10,11 @@ The codes are public and frozen; those of a run are in ``pipeline.errors``, and 
 import json
 from typing import Any
 
-CODES = ("CANCELLED", "LOST", "EXPIRED")
+CODES = {
+    "CANCELLED": "The user cancelled the task",
+    "LOST": "The worker vanished while it ran the task, as often as is allowed",
+    "EXPIRED": "The files did not arrive in time",
+}
 
 
 def error_document(

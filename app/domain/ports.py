@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import UUID
@@ -63,6 +64,9 @@ class UploadGateway(Protocol):
 
     def offset(self, upload_id: str) -> int | None:
         """Return how many bytes have arrived so far; None if that is not known."""
+
+    def moved_at(self, upload_id: str) -> datetime | None:
+        """Return when its last byte came; None if that is not known, or it is finished or gone."""
 
     def url(self, upload_id: str) -> str:
         """Return the public URL of an upload that was opened."""

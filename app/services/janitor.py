@@ -18,7 +18,7 @@ from app.db.models import Task, Upload
 from app.db.session import UnitOfWork
 from app.domain import failures
 from app.domain.errors import TaskNotFound
-from app.domain.tasks import TaskState
+from app.domain.tasks import TaskState, UploadState
 from app.services import queries, tasks, uploads
 
 if TYPE_CHECKING:
@@ -148,24 +148,34 @@ def _mark(work: UnitOfWork, where: list[ColumnElement[bool]], now: datetime) -> 
 
 def _tend_waiting(context: "Context", now: datetime) -> tuple[int, int]:
     """Start what is complete, give up what is abandoned; return how many of each."""
-    newest = func.max(Upload.created_at)
     with context.unit_of_work(read_only=True) as work:
         waiting = work.session.execute(
-            select(Task, newest)
+            select(Task, func.max(Upload.created_at), func.max(Upload.finished_at))
             .outerjoin(Upload, Upload.task_id == Task.id)
             .where(Task.state == TaskState.WAITING, Task.deleted_at.is_(None), Task.created_at <= now - _GRACE)
             .group_by(Task.id)
         ).all()
     ttl_s = context.policy.upload_ttl_s
     started = expired = 0
-    for task, opened_at in waiting:
+    for task, *moments in waiting:
         state = _guarded(partial(uploads.reconcile, context, task.id), task.id)
         started += state is TaskState.PENDING
-        since = max(task.created_at, opened_at or task.created_at)
-        if state is TaskState.WAITING and now - since > timedelta(seconds=ttl_s):
+        since = max(filter(None, [task.created_at, *moments]))
+        late = state is TaskState.WAITING and now - since > timedelta(seconds=ttl_s)
+        if late and not _moves(context, task.id, now - timedelta(seconds=ttl_s)):
             give_up = partial(uploads.expire, context, task.id, now, failures.expired(ttl_s))
             expired += _guarded(give_up, task.id) is True
     return started, expired
+
+
+def _moves(context: "Context", task_id: UUID, since: datetime) -> bool:
+    """Return whether bytes still come in, as over a bad line they may for longer than anybody thought."""
+    with context.unit_of_work(read_only=True) as work:
+        ids = work.session.execute(
+            select(Upload.id).where(Upload.task_id == task_id, Upload.state == UploadState.OPEN)
+        ).scalars()
+        moments = [context.uploads.moved_at(upload_id) for upload_id in ids]
+    return any(moment is not None and moment > since for moment in moments)
 
 
 def _purge(context: "Context") -> int:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -123,6 +124,16 @@ class TusUploads:
         try:
             return self._look(upload_id, self._live(upload_id)).offset
         except (UploadNotFound, UploadGone):
+            return None
+
+    def moved_at(self, upload_id: str) -> datetime | None:
+        """Return when its last byte came; None if the upload is not known, finished or gone."""
+        record = self._records.load(upload_id)
+        if record is None or record.gone:
+            return None
+        try:
+            return datetime.fromtimestamp(self._records.data(upload_id).stat().st_mtime, UTC)
+        except FileNotFoundError:
             return None
 
     def discard(self, upload_id: str) -> None:

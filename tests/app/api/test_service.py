@@ -197,7 +197,21 @@ class TestDocumentation:
         start = paths["/api/v1/tasks/{task_id}/start"]["post"]["responses"]["409"]
         examples = start["content"]["application/problem+json"]["examples"]
         assert set(examples) == {"INPUTS_MISSING", "ILLEGAL_TRANSITION"}
+        assert "HTTPValidationError" not in client.get("/openapi.json").text
         assert examples["INPUTS_MISSING"]["value"]["missing"] == ["shp", "shx"]
+
+
+def test_the_type_of_a_problem_leads_to_its_explanation(client: TestClient) -> None:
+    kind = client.get("/api/v1/pipelines/x").json()["type"]
+    page, _, anchor = kind.partition("#")
+    assert f"id={anchor}>" in client.get(page).text
+
+
+def test_every_code_of_the_page_is_in_the_documents(client: TestClient) -> None:
+    shown = re.findall(r"<code>([A-Z_]+)</code>", client.get("/docs/errors").text)
+    written = (Path(__file__).parents[3] / "docs/errors.md").read_text()
+    assert len(shown) > 25
+    assert [code for code in shown if f"`{code}`" not in written] == []
 
 
 @pytest.mark.service

@@ -1,4 +1,5 @@
 import logging
+import os
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -138,6 +139,14 @@ class TestWaiting:
         assert any_world.context.store.size(key) is None
         assert {any_world.upload(ticket.id).state for ticket in tickets} == {UploadState.SUPERSEDED}
         assert janitor.reap(any_world.context, later) == Report()
+
+    def test_a_task_whose_bytes_still_come_in_is_not_given_up(self, any_world: Any) -> None:
+        task, tickets = tasks.create_task(any_world.context, "four")
+        later = task.created_at + timedelta(days=2)
+        (moving,) = (any_world.root / "uploads").glob(f"**/{tickets[2].id}.part")
+        os.utime(moving, (later.timestamp() - 60, later.timestamp() - 60))
+        assert janitor.reap(any_world.context, later) == Report()
+        assert janitor.reap(any_world.context, later + timedelta(days=1)) == Report(expired=1)
 
     def test_a_fresh_upload_gives_a_task_its_time_anew(self, world: Any) -> None:
         task, _ = tasks.create_task(world.context, "four")

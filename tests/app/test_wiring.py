@@ -1,0 +1,61 @@
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from app.db.migrate import upgrade
+from app.main import create_app
+from app.settings import Settings
+from app.wiring import broker_url, build_context, database_url
+
+
+def settings(root: Path, **values: Any) -> Settings:
+    return Settings(_env_file=None, data_dir=root / "var", public_url="http://volcal.test/", **values)
+
+
+def test_the_defaults_are_the_embedded_mode(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    assert database_url(chosen) == f"sqlite:///{tmp_path}/var/volcal.db"
+    assert broker_url(chosen) == f"filesystem://{tmp_path}/var/queue"
+    context = build_context(chosen)
+    assert context.policy.public_url == "http://volcal.test"
+    assert context.store.url("tasks/1/a.png", expires_s=60).startswith("http://volcal.test/objects/tasks/1/a.png?")
+    context.engine.dispose()
+
+
+def test_processes_that_start_together_sign_links_alike(tmp_path: Path, together: Any) -> None:
+    contexts = together([lambda: build_context(settings(tmp_path))] * 6)
+    key = tmp_path / "var" / "secret.key"
+    assert len({context.store._secret for context in contexts}) == 1
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert len(key.read_text()) >= 32
+    assert sorted(path.name for path in key.parent.glob(".secret*")) == []
+    for context in contexts:
+        context.engine.dispose()
+
+
+def test_a_given_secret_is_used_and_none_is_kept(tmp_path: Path) -> None:
+    build_context(settings(tmp_path, secret_key=SecretStr("given"))).engine.dispose()
+    assert not (tmp_path / "var" / "secret.key").exists()
+
+
+@pytest.mark.parametrize(("given", "closed"), [(None, True), ("", True), ("sesame", False)])
+def test_an_empty_hook_secret_closes_the_hook(tmp_path: Path, given: str | None, closed: bool) -> None:
+    secret = None if given is None else SecretStr(given)
+    context = build_context(settings(tmp_path, hook_secret=secret))
+    assert (context.policy.hook_secret is None) == closed
+    context.engine.dispose()
+
+
+def test_a_server_puts_itself_together_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOLCAL_DATA_DIR", str(tmp_path / "data"))
+    upgrade(f"sqlite:///{tmp_path}/data/volcal.db")
+    app = create_app()
+    with TestClient(app) as client:
+        created = client.post("/create_task").json()
+        assert client.get(f"/query_task/{created['id']}").json()["status"] == "waiting"
+    app.state.context.engine.dispose()
