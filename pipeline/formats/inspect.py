@@ -7,7 +7,6 @@ trusting, so the format is told by the first bytes. Work and memory are bounded 
 import re
 from typing import BinaryIO
 
-from pipeline.errors import PipelineError
 from pipeline.formats.inspect_las import inspect_las
 from pipeline.formats.inspect_shape import (
     check_shape_pair,
@@ -20,7 +19,7 @@ from pipeline.formats.inspect_shape import (
 from pipeline.formats.inspect_text import ply_header, text_layout
 from pipeline.formats.source import AGAIN_REMEDY, CLOUD_REMEDY, Source
 
-__all__ = ["PipelineError", "check_shape_pair", "cloud_kind", "inspect"]
+__all__ = ["check_shape_pair", "cloud_kind", "inspect"]
 
 _UNPACK = "Unpack it and upload the file inside."
 _MAGIC: tuple[tuple[int, bytes, str, str | None], ...] = (

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.errors import PipelineError
 from pipeline.formats.inspect_text import MAX_HEADER, TextLayout
 from pipeline.formats.raw import CHUNK, Array, Collector, Frame, RawCloud
 from pipeline.formats.source import CLOUD_REMEDY, Source
 
 _LINEAR = (np.ones(3), np.zeros(3))
 _MOST = 0.5
+_LONGEST_LINE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class _Body(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         data = self._source.read(self._at, len(buffer))
+        if len(data) > _LONGEST_LINE and b"\n" not in data and b"\r" not in data:  # pandas would hold it all
+            raise self._source.invalid("has a line of more than a million characters", CLOUD_REMEDY)
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -83,10 +87,14 @@ def read_lines(source: Source, start: int, most: int, columns: Columns, frame: F
     collector = Collector(frame, min(most, (source.size - start) // 6 + 1, CHUNK), columns.classes is not None)
     try:
         rows = _gather(collector, _table(source, start, most, columns, np.float64), columns)
+    except PipelineError:
+        raise
     except ValueError:  # some word is not a number: slowly, word by word
         collector = Collector(frame, CHUNK, columns.classes is not None)
         try:
             rows = _gather(collector, _table(source, start, most, columns, str), columns)
+        except PipelineError:
+            raise
         except (ValueError, OverflowError) as error:
             raise source.invalid("is text, but not lines of coordinates", CLOUD_REMEDY) from error
     return collector.done(), rows

@@ -53,10 +53,10 @@ def stable_area(
     origin = clouds[0].origin[:2]
     corners = [extent(cloud.points) for cloud in clouds]
     extents = union_all([box(*low[:2], *high[:2]) for low, high in corners])
-    area = build_area(ground.rings, lambda ring: _in_metres(ground, agreed, ring, notices) - origin)
+    area = build_area(ground.source, ground.rings, lambda ring: _in_metres(ground, agreed, ring, notices) - origin)
     target = None if agreed.shared is None else agreed.shared.metric
     if ground.system is None and target is not None and not area.polygons.intersects(extents) and _angles(ground):
-        found = build_area(ground.rings, lambda ring: crs.from_degrees(target, ring) - origin)
+        found = build_area(ground.source, ground.rings, lambda ring: crs.from_degrees(target, ring) - origin)
         if found.polygons.intersects(extents):
             area = found
             _note(notices, "CRS_ASSUMED", f"{ground.source} is in degrees and names no system; WGS 84 was assumed.")

@@ -112,6 +112,11 @@ def test_a_text_that_turns_into_prose_is_refused() -> None:
         read(files.xyz_bytes(files.terrain(3000)) + b"to be or not to be\n" * 5000)
 
 
+def test_a_line_without_end_is_refused() -> None:
+    with pytest.raises(InputInvalid, match="a line of more than a million characters"):
+        read(files.xyz_bytes(files.terrain(5000)) + b"1" * 3_000_000)
+
+
 def test_a_text_with_more_points_than_allowed_is_refused() -> None:
     with pytest.raises(InputTooLarge, match="more than 500 points"):
         read(files.xyz_bytes(POINTS), max_points=500)

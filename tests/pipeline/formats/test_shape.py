@@ -14,10 +14,12 @@ from tests.pipeline.formats import files
 
 Ring = list[tuple[float, float]]
 
+SOURCE = Source("shp", io.BytesIO(), 0)
+
 
 def area_of(polygons: list[list[Ring]], kind: int = shapefile.POLYGON) -> Area:
     shp, shx = files.shape_bytes(polygons, kind)
-    return build_area(rings(shp, shx), lambda ring: ring)
+    return build_area(SOURCE, rings(shp, shx), lambda ring: ring)
 
 
 def rings(shp: bytes, shx: bytes | None) -> list[list[np.ndarray]]:
@@ -37,7 +39,7 @@ def test_a_ring_inside_another_is_a_hole_whatever_way_round(clockwise: bool) -> 
     shapes = rings(shp, shx)
     if clockwise:
         shapes[0][1] = shapes[0][1][::-1]
-    area = build_area(shapes, lambda ring: ring)
+    area = build_area(SOURCE, shapes, lambda ring: ring)
     assert area.polygons.area == 84
     assert area.polygons.is_valid
 
@@ -46,7 +48,7 @@ def test_an_island_in_a_lake_is_ground() -> None:
     shp, shx = files.shape_bytes([[files.square(0, 0, 10), files.square(2, 2, 6, clockwise=False)]])
     shapes = rings(shp, shx)
     shapes[0].append(np.array(files.square(4, 4, 2)))
-    assert build_area(shapes, lambda ring: ring).polygons.area == 100 - 36 + 4
+    assert build_area(SOURCE, shapes, lambda ring: ring).polygons.area == 100 - 36 + 4
 
 
 def test_a_bow_tie_keeps_both_halves() -> None:
@@ -54,6 +56,41 @@ def test_a_bow_tie_keeps_both_halves() -> None:
     assert area.mended == 1
     assert area.polygons.is_valid
     assert area.polygons.area == pytest.approx(2.0)  # two triangles of base 2 and height 1
+
+
+def test_a_scribble_is_refused_before_it_costs_anything() -> None:
+    vertices = np.random.default_rng(0).uniform(0, 100, (3000, 2))  # some 700,000 crossings
+    with pytest.raises(InputInvalid, match="crosses itself more than 2,000 times"):
+        area_of([[[tuple(vertex) for vertex in [*vertices, vertices[0]]]]])
+
+
+def test_many_holes_in_one_polygon_are_no_matter() -> None:
+    holes = [files.square(3 * (i % 100) + 1, 3 * (i // 100) + 1, 1, clockwise=False) for i in range(5000)]
+    area = area_of([[files.square(0, 0, 400), *holes]])
+    assert (area.mended, area.polygons.area) == (0, 400**2 - 5000)
+
+
+def test_a_ring_drawn_twice_counts_once() -> None:
+    shp, shx = files.shape_bytes([[files.square(0, 0, 10)]])
+    ((ring,),) = rings(shp, shx)
+    assert build_area(SOURCE, [[ring, ring]], lambda ring: ring).polygons.area == 100
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        ([[np.array(files.square(i, i, 1000 - 2 * i)) for i in range(400)]], None),
+        ([[np.array(files.square(i / 100, i / 100, 100 - i / 50)) for i in range(3000)]], "rings within rings"),
+        ([[np.array([(0, i), (2, i + 2), (2, i), (0, i + 2), (0, i)], float)] for i in range(1001)], "more than 1,000"),
+    ],
+    ids=["400 deep", "3000 deep", "1001 bow-ties"],
+)
+def test_only_the_absurd_is_refused(shapes: list[list[np.ndarray]], reason: str | None) -> None:
+    if reason is None:
+        assert build_area(SOURCE, shapes, lambda ring: ring).polygons.is_valid
+    else:
+        with pytest.raises(InputInvalid, match=reason):
+            build_area(SOURCE, shapes, lambda ring: ring)
 
 
 def test_overlapping_records_count_once() -> None:
@@ -70,7 +107,7 @@ def test_vertices_that_are_not_numbers_are_dropped_with_their_ring() -> None:
     shp, shx = files.stable_bytes()
     damaged = bytearray(shp)
     struct.pack_into("<d", damaged, 156, float("nan"))
-    area = build_area(rings(bytes(damaged), shx), lambda ring: ring)
+    area = build_area(SOURCE, rings(bytes(damaged), shx), lambda ring: ring)
     assert (area.dropped, area.polygons.area) == (1, 400)
 
 
@@ -80,7 +117,7 @@ def test_heights_and_measures_are_ignored() -> None:
         writer.polyz([[(x, y, 7.0, 1.0) for x, y in files.square(0, 0, 10)]])
         writer.close()
         contents = shp.getvalue(), shx.getvalue()
-    assert build_area(rings(*contents), lambda ring: ring).polygons.area == 100
+    assert build_area(SOURCE, rings(*contents), lambda ring: ring).polygons.area == 100
 
 
 def test_the_index_is_not_needed_to_find_the_records() -> None:
