@@ -33,14 +33,16 @@ class _Body(io.RawIOBase):
 
     def __init__(self, source: Source, start: int) -> None:
         super().__init__()
-        self._source, self._at = source, start
+        self._source, self._at, self._line = source, start, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         data = self._source.read(self._at, len(buffer))
-        if len(data) > _LONGEST_LINE and b"\n" not in data and b"\r" not in data:  # pandas would hold it all
+        newline = max(data.rfind(b"\n"), data.rfind(b"\r"))
+        self._line = len(data) - newline if newline >= 0 else self._line + len(data)
+        if self._line > _LONGEST_LINE:  # pandas would hold all of it
             raise self._source.invalid("has a line of more than a million characters", CLOUD_REMEDY)
         buffer[: len(data)] = data
         self._at += len(data)
