@@ -53,9 +53,7 @@ def document(
         "crs": crs_name(surveys.pre.crs),
         "unit": "metre",
         "input_unit": surveys.unit,
-        "hulls": [
-            _hull(hull, origin, images[n] if n < len(images) else "") for n, hull in enumerate(analysis.hulls)
-        ],
+        "hulls": [_hull(hull, origin, images[n] if n < len(images) else "") for n, hull in enumerate(analysis.hulls)],
         "totals": _totals(analysis.totals),
         "site": _totals(analysis.site),
         "registration": _registration(analysis.registration, origin, site_centre(analysis)),

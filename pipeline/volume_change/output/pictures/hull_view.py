@@ -247,4 +247,3 @@ def _section_key(sheet: Sheet, lod: float, top: float) -> None:
         axes.text(left + 78, 22, name, fontsize=points(_SMALL), va="center_baseline", color=INK)
         left += 110 + 19 * len(name)
     axes.text(_WIDE, 62, "distance from A, m", fontsize=points(_SMALL), ha="right", va="center_baseline", color=MUTED)
-

@@ -107,7 +107,9 @@ def tint(scene: Scene, limit: float, lod: float) -> NDArray[np.float32]:
     moved = np.isfinite(change) & (inside | _together(change, lod))
     rgba = np.zeros((*change.shape, 4), np.float32)
     rgba[moved, :3] = colours(change[moved], limit)
-    rgba[moved, 3] = np.where(inside, 1.0, 0.45)[moved]
+    # outside of the hulls faint, and fainter the smaller: the eye takes every spot for a finding
+    faint = 0.45 * np.clip(np.abs(change[moved]) / (0.2 * limit), 0, 1)
+    rgba[moved, 3] = np.where(inside[moved], 1.0, faint)
     return rgba
 
 
