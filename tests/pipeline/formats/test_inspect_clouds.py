@@ -183,3 +183,18 @@ def test_a_coordinate_system_is_no_cloud_but_a_prj() -> None:
     assert check(content, "prj") is None
     with pytest.raises(InputInvalid, match=r"is a coordinate system \(\.prj\), not a point cloud"):
         check(content)
+
+
+def test_a_table_of_attributes_is_named() -> None:
+    table = struct.pack("<4BIHH20x", 3, 124, 1, 1, 2, 65, 11) + bytes(200)
+    with pytest.raises(InputInvalid, match=r"pre is a \.dbf \(part of a shapefile\), not a point cloud"):
+        check(table)
+
+
+def test_a_store_that_fails_is_told_as_such() -> None:
+    class Broken(io.BytesIO):
+        def read(self, _size: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(InputInvalid, match="pre cannot be read: Input/output error"):
+        inspect("pre", Broken(), 1000)

@@ -12,7 +12,7 @@ from pipeline.formats.inspect_las import inspect_las
 from pipeline.formats.inspect_text import ply_header, text_layout
 from pipeline.formats.las import read_las
 from pipeline.formats.ply import read_ply
-from pipeline.formats.raw import Frame, RawCloud, without_duplicates, without_strays
+from pipeline.formats.raw import Collector, Frame, RawCloud, without_duplicates, without_strays
 from pipeline.formats.source import Source
 from pipeline.formats.xyz import read_xyz
 from tests.pipeline.formats import files
@@ -180,3 +180,19 @@ def test_a_point_at_zero_does_not_stretch_the_site() -> None:
 def test_a_tower_is_no_stray() -> None:
     tower = POINTS - files.ORIGIN + np.array([0.0, 0.0, 1.0]) * (np.arange(len(POINTS)) == 5)[:, None] * 300
     assert without_strays(RawCloud(tower, None))[1] == 0
+
+
+def test_more_points_than_expected_still_fit() -> None:
+    collector = Collector(LOCAL, 10, classified=True)
+    for part in np.array_split(POINTS, 7):
+        collector.add(tuple(part.T), (np.ones(3), np.zeros(3)), np.full(len(part), 2, np.uint8))
+    cloud = collector.done()
+    np.testing.assert_array_equal(cloud.points, POINTS - files.ORIGIN)
+    np.testing.assert_array_equal(cloud.classes, np.full(len(POINTS), 2))
+
+
+def test_elements_before_the_points_are_skipped() -> None:
+    camera = b"element camera 2\nproperty float f\nproperty uchar n\nelement vertex"
+    content = files.ply_bytes(POINTS).replace(b"element vertex", camera)
+    body = content.index(b"end_header\n") + len(b"end_header\n")
+    np.testing.assert_allclose(read(content[:body] + b"\xff" * 10 + content[body:]).points, POINTS - files.ORIGIN)

@@ -272,3 +272,22 @@ def test_points_on_one_line_are_no_survey(tmp_path: Path) -> None:
     line = PRE.copy()
     line[:, 0] = 630_000.0
     assert "on one line" in str(refused(tmp_path, files.las_bytes(line), files.las_bytes(POST)))
+
+
+def test_heights_of_another_datum_are_told(tmp_path: Path) -> None:
+    first = files.las_bytes(PRE, crs=CRS.from_user_input("EPSG:26917+5703"))  # NAVD88
+    second = files.las_bytes(POST, crs=CRS.from_user_input("EPSG:26917+5713"))  # CGVD28
+    surveys = read_surveys(files.write(tmp_path, first, second))
+    assert (surveys.pre.crs, codes(surveys)) == ("EPSG:26917", ["VERTICAL_DATUM_DIFFERS"])
+
+
+def test_geocentric_coordinates_are_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, files.las_bytes(PRE, crs=CRS.from_epsg(4978)), files.las_bytes(POST, crs=UTM))
+    assert "geocentric" in str(error)
+
+
+def test_a_survey_that_is_mostly_holes_is_refused(tmp_path: Path) -> None:
+    broken = PRE.copy()
+    broken[:400] = np.nan
+    error = refused(tmp_path, files.ply_bytes(broken), files.las_bytes(POST))
+    assert "400 points out of 600 without finite" in str(error)
