@@ -121,5 +121,5 @@ def test_commands_that_the_readme_shows_exist() -> None:
 
 def test_make_verbs_that_the_readme_shows_exist() -> None:
     verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    shown = set(re.findall(r"`?make ([a-z-]+)`?", (ROOT / "README.md").read_text()))
+    shown = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", (ROOT / "README.md").read_text()))
     assert {"demo", "test"} <= shown <= verbs
