@@ -148,33 +148,49 @@ def _mark(work: UnitOfWork, where: list[ColumnElement[bool]], now: datetime) -> 
 
 def _tend_waiting(context: "Context", now: datetime) -> tuple[int, int]:
     """Start what is complete, give up what is abandoned; return how many of each."""
-    with context.unit_of_work(read_only=True) as work:
-        waiting = work.session.execute(
-            select(Task, func.max(Upload.created_at), func.max(Upload.finished_at))
-            .outerjoin(Upload, Upload.task_id == Task.id)
-            .where(Task.state == TaskState.WAITING, Task.deleted_at.is_(None), Task.created_at <= now - _GRACE)
-            .group_by(Task.id)
-        ).all()
-    ttl_s = context.policy.upload_ttl_s
+    ttl = timedelta(seconds=context.policy.upload_ttl_s)
     started = expired = 0
-    for task, *moments in waiting:
-        state = _guarded(partial(uploads.reconcile, context, task.id), task.id)
+    for task, still_open, since in _waiting(context, now - _GRACE):
+        state = _guarded(partial(_look, context, task, still_open), task.id)
         started += state is TaskState.PENDING
-        since = max(filter(None, [task.created_at, *moments]))
-        late = state is TaskState.WAITING and now - since > timedelta(seconds=ttl_s)
-        if late and not _moves(context, task.id, now - timedelta(seconds=ttl_s)):
-            give_up = partial(uploads.expire, context, task.id, now, failures.expired(ttl_s))
+        if state is TaskState.WAITING and now - since > ttl and not _moves(context, still_open, now - ttl):
+            give_up = partial(uploads.expire, context, task.id, now, failures.expired(context.policy.upload_ttl_s))
             expired += _guarded(give_up, task.id) is True
     return started, expired
 
 
-def _moves(context: "Context", task_id: UUID, since: datetime) -> bool:
-    """Return whether bytes still come in, as over a bad line they may for longer than anybody thought."""
+def _waiting(context: "Context", created_before: datetime) -> list[tuple[Task, list[Upload], datetime]]:
+    """Return each waiting task with its open uploads, and when last something happened to it."""
+    where = [Task.state == TaskState.WAITING, Task.deleted_at.is_(None), Task.created_at <= created_before]
     with context.unit_of_work(read_only=True) as work:
-        ids = work.session.execute(
-            select(Upload.id).where(Upload.task_id == task_id, Upload.state == UploadState.OPEN)
-        ).scalars()
-        moments = [context.uploads.moved_at(upload_id) for upload_id in ids]
+        found = work.session.execute(
+            select(Task, func.max(Upload.created_at), func.max(Upload.finished_at))
+            .outerjoin(Upload, Upload.task_id == Task.id)
+            .where(*where)
+            .group_by(Task.id)
+        ).all()
+        still_open: dict[UUID, list[Upload]] = {}
+        for upload in work.session.execute(
+            select(Upload).join(Task).where(*where, Upload.state == UploadState.OPEN)
+        ).scalars():
+            still_open.setdefault(upload.task_id, []).append(upload)
+    return [
+        (task, still_open.get(task.id, []), max(filter(None, [task.created_at, *moments]))) for task, *moments in found
+    ]
+
+
+def _look(context: "Context", task: Task, still_open: list[Upload]) -> TaskState:
+    """Find what has arrived untold; a task for which nothing has costs no transaction."""
+    spec = context.catalogue.get(task.pipeline)
+    came = any(context.uploads.received(upload.id, key=upload.key) is not None for upload in still_open)
+    if not came and spec is not None and any(upload.label in spec.labels for upload in still_open):
+        return TaskState.WAITING
+    return uploads.reconcile(context, task.id)
+
+
+def _moves(context: "Context", still_open: list[Upload], since: datetime) -> bool:
+    """Return whether bytes still come in, as over a bad line they may for longer than anybody thought."""
+    moments = [context.uploads.moved_at(upload.id) for upload in still_open]
     return any(moment is not None and moment > since for moment in moments)
 
 

@@ -163,11 +163,11 @@ def finished(context: "Context", upload_id: str) -> TaskState | None:
     error = _inspect(context, task, upload, received)
     with context.unit_of_work() as work:
         task = queries.get_task(work, task.id, lock=True)
-        _record(work, upload.id, received, error)
+        news = _record(work, upload.id, received, error)
         work.session.refresh(task, ["uploads"])
         _reject_task(work, task)
         work.commit()
-    return settle_files(context, task.id)
+    return settle_files(context, task.id, news=news)
 
 
 def _inspect(context: "Context", task: Task, upload: Upload, received: ReceivedFile) -> dict[str, Any] | None:
@@ -219,8 +219,13 @@ def _reject_task(work: UnitOfWork, task: Task) -> None:
         queries.settle(work, task, TaskState.ERROR, error, queries.utc_now())
 
 
-def settle_files(context: "Context", task_id: UUID) -> TaskState:
+def settle_files(context: "Context", task_id: UUID, *, news: bool = False) -> TaskState:
     """Check the files that are there against each other and start the task if none is missing.
+
+    Args:
+        context: The application's parts.
+        task_id: Which task.
+        news: Whether a file has just come; else files are checked against each other only once none is missing.
 
     Raises:
         TaskNotFound: If there is no such task.
@@ -231,8 +236,9 @@ def settle_files(context: "Context", task_id: UUID) -> TaskState:
             return task.state
         files = {k: u for k, u in queries.current(task.uploads).items() if u.state == UploadState.FINISHED}
     labels = context.catalogue[task.pipeline].labels
-    error = _check_together(context, task, files)
-    if error is None and any(label not in files for label in labels):
+    complete = all(label in files for label in labels)
+    error = _check_together(context, task, files) if news or complete else None
+    if error is None and not complete:
         return task.state
     with context.unit_of_work() as work:
         task = queries.get_task(work, task_id, lock=True)
