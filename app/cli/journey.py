@@ -102,7 +102,7 @@ class Journey:
             row = bars.add_task("results")
             found = self._client.fetch(task_id, folder, progress=_advance(bars, row))
         if not self.console.is_terminal:
-            self.note(f"downloaded {len(found)} files to {folder}")
+            self.note(f"downloaded {len(found)} files")
         return found
 
     @contextmanager

@@ -12,7 +12,6 @@ from app.client.models import Artifact
 from app.client.sending import Progress
 from app.client.transport import Patience, refusal
 
-_BLOCK = 1 << 18
 _STALE_LINK = 403
 
 
@@ -131,7 +130,7 @@ class _Fetching:
         return self._partial.stat().st_size if self._partial.is_file() else 0
 
     def _more(self, here: int) -> None:
-        headers = {"Range": f"bytes={here}-"} if here else {}
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
         with self._http.stream("GET", self._artifact.url, headers=headers) as answer:
             if not answer.is_success:
                 answer.read()
@@ -141,7 +140,7 @@ class _Fetching:
                 here = 0
             with self._partial.open("r+b" if here else "wb") as stream:
                 stream.seek(here)
-                for block in answer.iter_bytes(_BLOCK):
+                for block in answer.iter_bytes():
                     if self._total.stopped.is_set():
                         raise TransferFailed("Fetching was stopped.")
                     here += len(block)

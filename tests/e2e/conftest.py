@@ -54,9 +54,13 @@ class Gateway:
                 raise RuntimeError((self.folder / "server.log").read_text())
             time.sleep(0.1)
 
-    def end(self, number: int) -> None:
+    def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+    def end(self, number: int) -> None:
+        assert self._process is not None
+        self.signal(number)
         self._process.wait(timeout=30)
         self._process = None
 
