@@ -29,6 +29,9 @@ def make_engine(url: str | URL, *, foreign_keys: bool = True) -> Engine:
     Args:
         url: SQLAlchemy URL; ``postgresql://`` without a driver means psycopg2.
         foreign_keys: Whether SQLite enforces foreign keys; off only while tables are rebuilt by a migration.
+
+    Raises:
+        ValueError: If the database is one in memory.
     """
     url = make_url(url)
     if url.drivername in {"postgres", "postgresql"}:
@@ -37,8 +40,9 @@ def make_engine(url: str | URL, *, foreign_keys: bool = True) -> Engine:
         return create_engine(
             url, pool_size=5, max_overflow=35, pool_pre_ping=True, json_serializer=_strict_json, hide_parameters=True
         )
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    if not url.database or url.database == ":memory:":
+        raise ValueError("a database in memory cannot be shared by the service's processes; name a file")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
         pool_size=10,

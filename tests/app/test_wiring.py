@@ -37,6 +37,17 @@ def test_processes_that_start_together_sign_links_alike(tmp_path: Path, together
         context.engine.dispose()
 
 
+def test_a_process_that_comes_second_takes_the_secret_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_context(settings(tmp_path))
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # it looked before the first had written
+    second = build_context(settings(tmp_path))
+    assert first.store._secret == second.store._secret
+    first.engine.dispose()
+    second.engine.dispose()
+
+
 def test_a_given_secret_is_used_and_none_is_kept(tmp_path: Path) -> None:
     build_context(settings(tmp_path, secret_key=SecretStr("given"))).engine.dispose()
     assert not (tmp_path / "var" / "secret.key").exists()

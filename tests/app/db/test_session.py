@@ -1,4 +1,5 @@
 import logging
+import sqlite3
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
+from app.db import session
 from app.db.models import Task, Upload
 from app.db.session import UnitOfWork, make_engine
 from app.domain.tasks import TaskState
@@ -163,6 +165,35 @@ def test_sqlite_writes_ahead_and_minds_foreign_keys(tmp_path: Path) -> None:
         pragmas = [work.session.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "foreign_keys")]
     engine.dispose()
     assert pragmas == ["wal", 1]
+
+
+class Reluctant:
+    """A connection on which another process holds the lock for a while."""
+
+    def __init__(self, *failures: str) -> None:
+        self.failures = list(failures)
+        self.said: list[str] = []
+
+    def execute(self, statement: str) -> None:
+        self.said.append(statement)
+        if self.failures:
+            raise sqlite3.OperationalError(self.failures.pop(0))
+
+
+def test_switching_to_write_ahead_waits_for_whoever_does_the_same() -> None:
+    session._use_wal(reluctant := Reluctant("database is locked", "database is locked"))  # type: ignore[arg-type]
+    assert len(reluctant.said) == 3
+
+
+def test_switching_to_write_ahead_fails_at_once_for_other_reasons() -> None:
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O"):
+        session._use_wal(Reluctant("disk I/O error"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="in memory cannot be shared"):
+        make_engine(url)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])

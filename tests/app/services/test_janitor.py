@@ -176,6 +176,24 @@ class TestWaiting:
 
 
 class TestDeleted:
+    def test_a_task_that_is_deleted_this_instant_is_nobodys_concern(
+        self, world: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        task, tickets = tasks.create_task(world.context, "four")
+        for ticket in tickets:
+            world.put(ticket.id)
+        real = world.context.uploads.received
+
+        def deleted_meanwhile(upload_id: str, *, key: str) -> Any:
+            found = real(upload_id, key=key)
+            monkeypatch.undo()
+            tasks.delete_task(world.context, task.id)
+            return found
+
+        monkeypatch.setattr(world.context.uploads, "received", deleted_meanwhile)
+        assert janitor.reap(world.context, task.created_at + 5 * SECOND) == Report()
+        assert "could not tend" not in caplog.text
+
     def test_a_task_deleted_while_it_ran_is_cleared_away_once_it_has_stopped(
         self, any_world: Any, now: datetime
     ) -> None:

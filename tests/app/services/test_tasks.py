@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from app.db.models import Task
 from app.domain.errors import (
     IllegalTransition,
     InputsMissing,
@@ -14,7 +15,7 @@ from app.domain.errors import (
     PipelineNotFound,
     TaskNotFound,
 )
-from app.domain.tasks import TaskState
+from app.domain.tasks import TaskState, UploadState
 from app.services import tasks, uploads
 
 FINAL = [TaskState.DONE, TaskState.ERROR, TaskState.KILLED]
@@ -124,6 +125,19 @@ class TestStarting:
         task = any_world.task(task_id)
         assert (task.attempts, task.error, task.progress) == (0, None, 0.0)
         assert any_world.queue.submitted == [task_id]
+
+    def test_a_task_whose_last_file_comes_this_instant_is_started_by_whoever_brought_it(
+        self, world: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        task, tickets = tasks.create_task(world.context, "four")
+        with world.context.unit_of_work() as work:
+            for upload in work.session.get(Task, task.id).uploads:
+                upload.state = UploadState.FINISHED
+            work.commit()
+        assert len(tickets) == 4
+        monkeypatch.setattr(uploads, "reconcile", lambda *_: TaskState.WAITING)
+        assert tasks.start_task(world.context, task.id) is TaskState.WAITING
+        assert world.queue.submitted == []
 
     def test_what_was_refused_for_a_bad_file_needs_that_file_first(self, world: Any) -> None:
         task, tickets = tasks.create_task(world.context)

@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.domain.errors import LabelUnknown, TaskNotFound, UploadClosed, UploadNotFound
+from app.domain.failures import expired
 from app.domain.tasks import TaskState, UploadState
 from app.services import queries, tasks, uploads
 from pipeline.contracts import InputPair
@@ -208,6 +210,28 @@ class TestLooking:
         monkeypatch.setattr("pipeline.testing.odd", refuse)
         assert uploads.finished(odd.context, ids["pre"]) is TaskState.ERROR
 
+    @pytest.mark.parametrize("label", ["post", "elsewhere"])
+    def test_files_that_cannot_be_compared_just_now_are_compared_later(
+        self, world: Any, monkeypatch: pytest.MonkeyPatch, label: str
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise InputInvalid("no", label=label, remedy="r")
+
+        def unreadable(*_: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr("pipeline.testing.odd", unreadable, raising=False)
+        spec = replace(world.context.catalogue["four"], pairs=(InputPair("pre", "post", "pipeline.testing:odd"),))
+        odd = replace(world, context=replace(world.context, catalogue=Catalogue([spec])))
+        task_id, ids = create(odd)
+        deliver(odd, ids["pre"])
+        with pytest.raises(OSError, match="Input/output"):
+            deliver(odd, ids["post"])
+        monkeypatch.setattr("pipeline.testing.odd", refuse)
+        deliver(odd, ids["shp"])
+        task = odd.task(task_id)
+        assert (task.state, task.error["label"]) == (TaskState.ERROR, label)
+
 
 class TestOpening:
     def test_ids_cannot_be_guessed(self, world: Any) -> None:
@@ -226,6 +250,43 @@ class TestOpening:
         assert any_world.context.store.size(key) is None
         assert any_world.upload(ticket.id).filename == "survey.laz"
         assert ticket.url == f"http://volcal.test/files/{ticket.id}"
+
+    def test_an_upload_that_could_not_be_recorded_is_forgotten(
+        self, world: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: object) -> None:
+            raise ConnectionError("the database is away")
+
+        task_id, ids = create(world)
+        forgotten: list[str] = []
+        monkeypatch.setattr(world.context.uploads, "discard", forgotten.append)
+        monkeypatch.setattr("app.db.session.Session.commit", away)
+        with pytest.raises(ConnectionError):
+            uploads.open_upload(world.context, task_id, "pre")
+        assert len(forgotten) == 1
+        assert forgotten != [ids["pre"]]
+        assert world.upload(ids["pre"]).state == UploadState.OPEN
+
+    def test_bytes_that_cannot_be_deleted_just_now_stop_nothing(
+        self, world: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def stuck(_: str) -> None:
+            raise OSError(30, "Read-only file system")
+
+        task_id, _ = create(world)
+        monkeypatch.setattr(world.context.uploads, "discard", stuck)
+        assert uploads.open_upload(world.context, task_id, "pre").label == "pre"
+        assert "could not be deleted" in caplog.text
+
+    def test_a_task_whose_files_came_after_all_is_not_given_up(self, world: Any, now: datetime) -> None:
+        task_id, ids = create(world)
+        for upload_id in ids.values():
+            deliver(world, upload_id)
+        assert not uploads.expire(world.context, task_id, now, expired(60))
+        assert state_of(world, task_id) is TaskState.PENDING
+
+    def test_nobody_waits_for_an_upload_that_was_never_issued(self, world: Any) -> None:
+        assert uploads.is_unwanted(world.context, "forged")
 
     def test_a_hint_about_a_replaced_file_counts_for_nothing(self, any_world: Any) -> None:
         task_id, ids = create(any_world)
