@@ -57,6 +57,7 @@ def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | No
         worker_prefetch_multiplier=1,
         worker_concurrency=concurrency,
         worker_pool="prefork",
+        worker_lost_wait=1.0,  # a killed pool process leaves no result: do not keep its place for long
         worker_proc_alive_timeout=60.0,  # a busy machine takes its time to fork
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease makes a second delivery harmless
         broker_connection_retry_on_startup=True,

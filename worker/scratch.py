@@ -15,12 +15,13 @@ _LOCK = ".lock"
 
 @contextmanager
 def scratch_folder(root: Path, name: str) -> Iterator[Path]:
-    """Yield a fresh folder, deleted at the end; whoever is killed meanwhile leaves it to ``sweep``.
+    """Yield a fresh folder, deleted at the end; whoever is killed meanwhile leaves it to the next one's ``sweep``.
 
     Raises:
         OSError: If it cannot be made, such as on a full disk.
     """
     folder = root / name
+    sweep(root)
     with _alone(root):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

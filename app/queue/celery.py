@@ -11,6 +11,7 @@ DEFAULT_QUEUE = "celery"
 _FOLDER = "filesystem"
 _REDIS = {"redis", "rediss", "sentinel"}
 _AMQP = {"amqp", "amqps", "pyamqp"}
+_DRAIN_S = 0.4
 _PATIENCE_S = 2.0  # a client waits for the answer to its request while the bell is rung
 
 
@@ -28,6 +29,8 @@ def broker_settings(broker_url: str, *, patience_s: float | None = None, visibil
         options["max_retries"] = 0
     if scheme == _FOLDER:
         options["folder"] = broker_url.partition("://")[2]
+        if patience_s is None:
+            options["drain_s"] = _DRAIN_S
         return {
             "broker_url": f"{_FOLDER}://localhost",
             "broker_transport": "app.queue.folder:Transport",

@@ -131,7 +131,7 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """Selected by ``broker_transport``; its one option is ``folder``."""
+    """Selected by ``broker_transport``; its options are ``folder`` and, for workers, ``drain_s``."""
 
     Channel = Channel
     implements = virtual.Transport.implements.extend(
@@ -140,6 +140,14 @@ class Transport(virtual.Transport):
     polling_interval = POLL_S
     driver_type = "folder"
     driver_name = "folder"
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+        """Wait for a message; a worker that is asked to stop notices only between two waits, so they are short."""
+        client: Any = self.client
+        longest: float | None = client.transport_options.get("drain_s")
+        if longest is not None:
+            timeout = longest if timeout is None else min(timeout, longest)
+        super().drain_events(connection, timeout=timeout)  # type: ignore[no-untyped-call]
 
     def driver_version(self) -> str:
         """There is no driver."""
