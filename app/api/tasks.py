@@ -3,6 +3,7 @@
 Beside them, at /api/v1/pipelines, what tasks can be created for.
 """
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -118,6 +119,7 @@ def start(task_id: UUID, context: ContextDep) -> TaskOut:
 def cancel(task_id: UUID, work: WorkDep, context: ContextDep) -> TaskOut:
     """Stop a task; a run ends within seconds, and the task is ``killed`` then. Asking twice is harmless."""
     tasks.cancel_task(work, task_id)
+    work.after_commit(partial(uploads.stop_open, context, task_id))
     return TaskOut.of(tasks.describe(work, context.catalogue, task_id), context)
 
 

@@ -136,6 +136,15 @@ def discard(context: "Context", upload: Upload) -> None:
         log.exception("the bytes of an upload could not be deleted", extra={"upload_label": upload.label})
 
 
+def stop_open(context: "Context", task_id: UUID) -> None:
+    """Stop whoever still sends files to a task that was killed: no byte more is taken."""
+    with context.unit_of_work(read_only=True) as work:
+        task = queries.get_task(work, task_id)
+        doomed = [u for u in task.uploads if u.state == UploadState.OPEN and task.state is TaskState.KILLED]
+    for upload in doomed:
+        discard(context, upload)
+
+
 def finished(context: "Context", upload_id: str) -> TaskState | None:
     """Find out whether an upload is whole, look at it, record it once, and start its task if that is complete.
 

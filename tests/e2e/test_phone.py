@@ -115,6 +115,18 @@ def test_a_stalled_request_gives_way_to_the_next_and_holds_nobody_up(
         assert b" 423 " in stalled.recv(100)
 
 
+def test_cancelling_a_task_stops_whoever_is_sending(shared_gateway: "Gateway", survey: "Survey") -> None:
+    slot = shared_gateway.slot()
+    app = Phone(slot.url)
+    with app.connect() as line:
+        line.sendall(app.patch_head(0, len(survey.data)))
+        phone.send_chunks(line, survey.data[:1_000_000])
+        _until(lambda: app.head().offset == 1_000_000)
+        httpx.post(f"{shared_gateway.url}/api/v1/tasks/{slot.task_id}/cancel", timeout=10)
+        line.settimeout(10)
+        assert b" 410 " in line.recv(100)
+
+
 @pytest.mark.parametrize("attempt", range(3))
 def test_killing_the_server_loses_nothing(gateway: "Gateway", survey: "Survey", attempt: int) -> None:
     slot = gateway.slot()

@@ -164,6 +164,13 @@ def test_a_replaced_upload_is_gone(client: Client) -> None:
     assert client.head().status_code == 410
 
 
+def test_a_cancelled_task_takes_no_more_bytes(client: Client) -> None:
+    client.patch(DATA[:10])
+    assert client.http.post(f"{client.base}/api/v1/tasks/{client.slot.task_id}/cancel").status_code == 202
+    assert refused(client.patch(DATA[10:], 10), 410, "UPLOAD_GONE")
+    assert client.head().status_code == 410
+
+
 def test_head_by_post_answers_like_head(client: Client) -> None:
     client.patch(DATA[:10])
     answer = client.http.post(client.slot.url, headers={**TUS, "X-HTTP-Method-Override": "HEAD"})
