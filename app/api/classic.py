@@ -104,6 +104,28 @@ class Answer(BaseModel):
     error: str | None = Field(description="Why it failed, for people.", examples=[None])
 
 
+_DONE: dict[str, Any] = {
+    "status": "done",
+    "missing": [],
+    "results": {
+        "schema": "volcal/volume_change/1",
+        "hulls": [
+            {
+                "id": f"{_TASK}_1",
+                "score": 0.97,
+                "area": 312.4,
+                "cut_volume": 12.1,
+                "fill_volume": 80.4,
+                "net_volume": 68.3,
+                "net_volume_ci95": [61.0, 75.6],
+                "image_key": f"tasks/{_TASK}/out/1/hulls/1.png",
+                "image_url": f"http://127.0.0.1:8000/objects/tasks/{_TASK}/out/1/hulls/1.png?expires=…&sig=…",
+            }
+        ],
+    },
+    "error": None,
+}
+_WAITING = {"status": "waiting", "missing": ["shp", "shx"], "results": None, "error": None}
 _FAILED = {
     "status": "error",
     "missing": ["shx"],
@@ -119,6 +141,9 @@ _FAILED = {
     },
     "error": "The file is a .shp, not its index. Upload the .shx that lies beside the .shp.",
 }
+
+
+EXAMPLES = {"done": {"value": _DONE}, "waiting": {"value": _WAITING}, "a file was refused": {"value": _FAILED}}
 
 
 def _task_id(text: str) -> UUID:
@@ -153,7 +178,7 @@ def start_task(task_id: str, context: ContextDep) -> Started:
 @router.get(
     "/query_task/{task_id}",
     summary="Ask how a task stands, and for its result",
-    responses={**_NO_TASK, 200: _example("How the task stands; here one whose file was refused.", _FAILED)},
+    responses=_NO_TASK,
 )
 def query_task(task_id: str, work: ReadDep, context: ContextDep) -> Answer:
     """Return the state, the files still missing, and the result or the reason of failure."""

@@ -12,6 +12,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.api import classic
 from app.api.problems import status_of, title_of
 from app.domain import failures
 from app.domain.errors import VolcalError
@@ -87,6 +88,9 @@ def describe(app: FastAPI) -> None:
                     del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
+        # Set here, since FastAPI leaves nulls out of examples, and clients depend on them.
+        answer = schema["paths"]["/query_task/{task_id}"]["get"]["responses"]["200"]
+        answer["content"]["application/json"]["examples"] = classic.EXAMPLES
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -145,7 +145,13 @@ def delete(task_id: UUID, context: ContextDep) -> None:
     "/{task_id}/results",
     summary="Fetch the result document",
     response_class=JSONResponse,
-    responses=examples(_NO_TASK, errors.NotReady("running")),
+    responses={
+        **examples(_NO_TASK, errors.NotReady("running")),
+        200: {
+            "description": "The document; for ``volume_change``, its schema is docs/schema/volume_change-1.json.",
+            "content": {"application/json": {"example": {"schema": "volcal/volume_change/1", "hulls": []}}},
+        },
+    },
 )
 def results(task_id: UUID, work: ReadDep) -> dict[str, Any]:
     """Return the result document, as ``results.json`` has it."""

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from app.api import classic
 from app.db.session import make_engine
 from app.main import create_app
 
@@ -191,6 +192,11 @@ class TestDocumentation:
                 assert route["tags"], (method, path)
                 assert route["summary"], (method, path)
                 assert route["description"], (method, path)
+
+    def test_the_examples_are_what_the_service_would_say(self, client: TestClient) -> None:
+        answers = client.get("/openapi.json").json()["paths"]["/query_task/{task_id}"]["get"]["responses"]["200"]
+        for example in answers["content"]["application/json"]["examples"].values():
+            assert classic.Answer.model_validate(example["value"]).model_dump(mode="json") == example["value"]
 
     def test_errors_of_the_new_surface_are_shown_by_example(self, client: TestClient) -> None:
         paths = client.get("/openapi.json").json()["paths"]
