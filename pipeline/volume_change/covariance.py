@@ -82,7 +82,6 @@ def estimate(change: Array, variance: Array, sample: Mask, cell: float) -> Covar
         cell: Edge of a cell, m.
     """
     values = change[sample]
-    white = float(variance[sample].mean())
     spread = float(np.sqrt(np.median(values**2)) * 1.4826)
     limit = CLIP * np.sqrt(np.maximum(spread**2, variance))
     clean = np.where(sample, np.clip(np.nan_to_num(change), -limit, limit), 0.0)
@@ -98,12 +97,23 @@ def estimate(change: Array, variance: Array, sample: Mask, cell: float) -> Covar
         sills = nnls(shapes * weight[:, None], covariances / norm * weight)[0] * norm
         sills *= min(1.0, total / max(sills.sum(), 1e-300))
         sills[sills < SIGNIFICANT * _chance(total, int(sample.sum()), cell, scales)] = 0.0
-    factor = (total - sills.sum()) / white if white > 0 else 1.0
+    factor = _white_factor(clean[sample], variance[sample], float(sills.sum()))
     count = int(np.count_nonzero(sample))
     covariance = Covariance(float(np.clip(factor, 0.3, 25.0)), sills, scales, count * cell * cell)
     # Whatever offset was removed was itself measured on such ground, and no better than its mean is known.
     mean = covariance_of(sample.astype(float), variance, covariance, cell) / count**2
     return replace(covariance, offset=max(mean, 0.0))
+
+
+def _white_factor(values: Array, variance: Array, sill: float) -> float:
+    """Return what the cells' own variances must be multiplied with to explain the values.
+
+    Once for the sum and once cell by cell: where rough cells overstate their variance, a sum comes out
+    right while every smooth cell is thought better than it is.
+    """
+    in_sum = (float((values**2).mean()) - sill) / float(variance.mean())
+    by_cell = float((values**2 / variance).mean()) - sill * float((1.0 / variance).mean())
+    return max(in_sum, by_cell)
 
 
 def _chance(total: float, count: int, cell: float, scales: Array) -> Array:

@@ -35,6 +35,7 @@ from pipeline.volume_change.volumes import Measured, around, measure, site_total
 
 MOST_ABOVE = 0.15  # share of points above the ground from which a cell's filtered ground is not to be trusted
 BACKGROUND_GAP = 2.0  # m, and at least three cells: from hulls to what counts as unchanged
+SMOOTHEST = 2.5e-5  # m², 5 mm: no survey of natural ground is smoother, so what is rougher is not yet a plant
 NOISIER = 2.5  # a background this much noisier than the stable ground is a different ground, or changed
 
 
@@ -76,8 +77,8 @@ def detect(
     grids = _grids(ground, post, registration, cell)
     diff, raster = grids.diff, grids.diff.raster
     stable = stable_ground(diff, surveys.stable, grids.before.count, grids.after.count)
-    removed = float(getattr(registration, "stable_offset", None) or 0.0)
-    errors, covariance = error_model(diff, stable, removed=removed)
+    moved = not np.array_equal(registration.matrix, np.eye(4))
+    errors, covariance = error_model(diff, stable, delivered=registration.stable_offset if moved else None)
     report(0.35, "finding changes")
     seen = np.isfinite(diff.change)
     field = Field(diff.change, diff.variance, seen & _trusted(grids, ground.method), covariance, raster.cell)
@@ -160,7 +161,7 @@ def _hulls(
     """Return the hulls that score enough, best first, and the position of each in ``measured``."""
     roughness = np.fmax(grids.before.roughness, grids.after.roughness)
     known = roughness[np.isfinite(roughness)]
-    usual = max(float(np.median(known)), 1e-9) if len(known) else 1e-9
+    usual = max(float(np.median(known)), SMOOTHEST) if len(known) else SMOOTHEST
     rated = []
     for i, m in enumerate(measured):
         look = appearance(m, changes.change, roughness, usual, grids.above, grids.diff.raster.cell)

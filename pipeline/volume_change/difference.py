@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_closing, gaussian_filter
+from scipy.ndimage import binary_closing, gaussian_filter, uniform_filter
 
 from pipeline.clouds import PointCloud, Points
 from pipeline.errors import RegistrationFailed
@@ -12,6 +12,7 @@ from pipeline.volume_change.types import Array, Difference, Mask, Raster
 
 CELL_IN_SPACINGS = 3.0  # about nine points a cell: fine enough for small pits, enough for a variance
 MOST_CELLS_PER_POINT = 4.0
+TERRAIN = 0.5  # share of the variance around a cell that its own must reach
 QUANTISATION = 1e-3**2 / 12  # m²: files keep millimetres, so no point is known better
 
 
@@ -24,12 +25,14 @@ class Surface:
         variance: Variance of ``height`` from point noise, m²; NaN where no point fell.
         count: Points in the cell.
         roughness: Variance of single points about the local plane, m²; NaN below two points.
+        scatter: Variance of single points that ``variance`` was computed with, m².
     """
 
     height: Array
     variance: Array
     count: Array
     roughness: Array
+    scatter: Array
 
 
 def choose_cell(pre_spacing: float, post_spacing: float, override: float | None = None) -> float:
@@ -74,23 +77,38 @@ def surface(points: Points, raster: Raster) -> Surface:
     z0 = float(np.median(points[:: max(1, len(points) // 10_000), 2])) if len(points) else 0.0
     sums = kernels.moments(points, raster.x0, raster.y0, cell, rows, cols, z0)
     kernels.scatter(sums)
-    height, count, residual, leverage = kernels.detrended(sums, rows, cols, cell)
-    steady = residual[count >= 5.0]
-    if not len(steady):
-        steady = residual[count >= 2.0]
-    typical = float(np.median(steady)) if len(steady) else 0.0
+    height, count, residual, leverage, roughness = kernels.detrended(sums, rows, cols, cell)
+    enough = count >= (5.0 if np.any(count >= 5.0) else 2.0)
+    # The median of χ²/k lies below its mean, the more so the fewer the points.
+    unbiased = residual[enough] / (1.0 - 2.0 / (9.0 * (count[enough] - 1.0))) ** 3
+    typical = float(np.median(unbiased)) if len(unbiased) else 0.0
     single = np.fmax(np.nan_to_num(residual), max(typical, QUANTISATION))
     with np.errstate(divide="ignore"):
         variance = np.where(count > 0, single * (1.0 / count + leverage), np.nan)
     shape = (rows, cols)
-    return Surface((height + z0).reshape(shape), variance.reshape(shape), count.reshape(shape), residual.reshape(shape))
+    grids = (height + z0, variance, count, roughness, np.where(count > 0, single, np.nan))
+    return Surface(*(grid.reshape(shape) for grid in grids))
 
 
 def compare(before: Surface, after: Surface, raster: Raster) -> Difference:
-    """Subtract two grids of one raster."""
-    return Difference(
-        raster, before.height, after.height, after.height - before.height, before.variance + after.variance
-    )
+    """Subtract two grids of one raster.
+
+    Where the ground around a cell is rough in both surveys (a face, a kink), its points may agree by chance
+    of where they fell, so the surroundings set a floor to their variance. The edge of a change is rough in
+    one survey only and keeps its own.
+    """
+    around = [_mean_around(s.scatter) for s in (before, after)]
+    floor = TERRAIN * np.fmin(*around)
+    variance = sum((s.variance * np.maximum(floor / s.scatter, 1.0) for s in (before, after)), np.zeros(floor.shape))
+    return Difference(raster, before.height, after.height, after.height - before.height, variance)
+
+
+def _mean_around(values: Array) -> Array:
+    """Return the mean over 3 × 3 cells of what is known; 0 where nothing is."""
+    known = np.isfinite(values)
+    total = uniform_filter(np.where(known, values, 0.0), 3, mode="constant")
+    share = uniform_filter(known.astype(float), 3, mode="constant")
+    return np.asarray(np.where(share > 0.05, total / np.maximum(share, 0.05), 0.0))
 
 
 def across_gaps(diff: Difference) -> Array:

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+OWN_PLANE = 8.0  # points from which a cell may have a plane of its own
+
 
 @njit(cache=True, nogil=True)
 def moments(points: Array, x0: float, y0: float, cell: float, rows: int, cols: int, z0: float) -> Array:
@@ -58,17 +60,34 @@ def scatter(sums: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def detrended(sums: Array, rows: int, cols: int, cell: float) -> tuple[Array, Array, Array, Array]:
-    """Return height at the centre, count, residual scatter per point and leverage of each cell.
+def _plane(xx: float, xy: float, yy: float, xz: float, yz: float) -> tuple[float, float]:
+    """Slopes along x and y from sums of squares and products."""
+    det = xx * yy - xy * xy
+    return (yy * xz - xy * yz) / det, (xx * yz - xy * xz) / det
+
+
+@njit(cache=True, nogil=True)
+def _rest(s: Array, bx: float, by: float) -> float:
+    """Sum of squares of a cell's heights about the plane with the given slopes through its mean."""
+    rest = s[9] - 2.0 * (bx * s[7] + by * s[8]) + bx * bx * s[4] + 2.0 * bx * by * s[5] + by * by * s[6]
+    return max(rest, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def detrended(sums: Array, rows: int, cols: int, cell: float) -> tuple[Array, Array, Array, Array, Array]:
+    """Return height at the centre, count, variance of single points, leverage and roughness of each cell.
 
     The slope comes from the scatter within the 3 × 3 cells around, each about its own mean: steps between
-    cells (the edge of a pit) do not tilt it, and nine cells' points make it steady. A ridge of one point's
-    worth of scatter keeps a single scan line from inventing a slope across itself.
+    cells do not tilt it, and nine cells' points make it steady. A ridge of one point's worth of scatter
+    keeps a single scan line from inventing a slope across itself. Roughness is about the cell's own plane
+    where that fits better, so that an edge near by does not make smooth ground rough; the height keeps the
+    shared slope, since a plane through few points at the foot of a face misses the rest of the cell.
     """
     size = rows * cols
     height = np.full(size, np.nan)
     count = np.zeros(size)
     residual = np.full(size, np.nan)
+    roughness = np.full(size, np.nan)
     leverage = np.zeros(size)
     ridge = cell * cell / 12.0
     for row in range(rows):
@@ -89,15 +108,17 @@ def detrended(sums: Array, rows: int, cols: int, cell: float) -> tuple[Array, Ar
                         yy += t[6]
                         xz += t[7]
                         yz += t[8]
-            det = xx * yy - xy * xy
-            bx = (yy * xz - xy * yz) / det
-            by = (xx * yz - xy * xz) / det
-            height[k] = s[3] - bx * s[1] - by * s[2]
-            leverage[k] = (yy * s[1] * s[1] - 2.0 * xy * s[1] * s[2] + xx * s[2] * s[2]) / det
+            bx, by = _plane(xx, xy, yy, xz, yz)
             if n > 1.0:
-                rest = s[9] - 2.0 * (bx * s[7] + by * s[8]) + bx * bx * s[4] + 2.0 * bx * by * s[5] + by * by * s[6]
-                residual[k] = max(rest, 0.0) / (n - 1.0)
-    return height, count, residual, leverage
+                residual[k] = _rest(s, bx, by) / (n - 1.0)
+                roughness[k] = residual[k]
+            if n >= OWN_PLANE:
+                ax, ay = _plane(s[4] + ridge, s[5], s[6] + ridge, s[7], s[8])
+                own = _rest(s, ax, ay) / (n - 3.0)
+                roughness[k] = min(own, residual[k])
+            height[k] = s[3] - bx * s[1] - by * s[2]
+            leverage[k] = (yy * s[1] * s[1] - 2.0 * xy * s[1] * s[2] + xx * s[2] * s[2]) / (xx * yy - xy * xy)
+    return height, count, residual, leverage, roughness
 
 
 @njit(cache=True, nogil=True)

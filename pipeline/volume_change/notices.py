@@ -8,6 +8,7 @@ from pipeline.volume_change.types import Difference, ErrorModel, Notice, Registr
 
 SMALLEST_OFFSET = 0.01  # m
 SIGNIFICANT = 3.0  # standard errors
+VERTICAL = {"z", "roll", "pitch"}
 FEW_CELLS = 50
 FEW_PATCHES = 8.0  # independent patches of correlated error below which its size is a guess
 LOW_COVERAGE = 0.8
@@ -18,7 +19,7 @@ def notices_of(
 ) -> tuple[Notice, ...]:
     """Return what is worth saying about offset, stable ground and coverage."""
     found = [
-        _offset(registration, errors, covariance),
+        _offset(registration, errors),
         _few_points(stable, errors),
         _small_area(errors, covariance),
         _coverage(diff),
@@ -26,11 +27,13 @@ def notices_of(
     return tuple(notice for notice in found if notice is not None)
 
 
-def _offset(registration: Registration, errors: ErrorModel, covariance: Covariance) -> Notice | None:
+def _offset(registration: Registration, errors: ErrorModel) -> Notice | None:
     left = float(errors.extra["offset_left"])
-    error = float(np.sqrt(covariance.offset))
+    independent = min(float(errors.extra["cells"]), float(errors.extra["independent_patches"]))
+    error = errors.sigma / max(independent, 1.0) ** 0.5
     removed = errors.bias - left
-    if abs(removed) > max(SIGNIFICANT * error, SMALLEST_OFFSET):
+    # A survey that was turned or shifted in plan as well is the registration's story to tell.
+    if set(registration.dof) <= VERTICAL and abs(removed) > max(SIGNIFICANT * error, SMALLEST_OFFSET):
         return Notice(
             "STABLE_GROUND_OFFSET",
             f"The surveys disagree by {_signed(removed)} m on stable ground (the later one lies "

@@ -85,13 +85,15 @@ def stable_ground(diff: Difference, stable: MultiPolygon, pre_count: Array, post
     )
 
 
-def error_model(diff: Difference, ground: StableGround, *, removed: float = 0.0) -> tuple[ErrorModel, Covariance]:
+def error_model(
+    diff: Difference, ground: StableGround, *, delivered: float | None = None
+) -> tuple[ErrorModel, Covariance]:
     """Judge the error of a height change from the stable cells.
 
     Args:
         diff: Height change after registration.
         ground: The stable cells.
-        removed: Vertical offset on stable ground that the registration took away, m.
+        delivered: Median change of the stable ground before the registration, m; None if nothing was moved.
 
     Returns:
         The model that is reported, and the covariance that intervals are computed with.
@@ -105,7 +107,7 @@ def error_model(diff: Difference, ground: StableGround, *, removed: float = 0.0)
     model = ErrorModel(
         points=ground.pre_points + ground.post_points,
         area=len(values) * cell * cell,
-        bias=removed + left,
+        bias=left if delivered is None else delivered,
         sigma=sigma,
         lod95=1.96 * float(np.hypot(sigma, left)),
         correlation_length=covariance.length(),

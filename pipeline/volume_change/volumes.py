@@ -14,7 +14,7 @@ from pipeline.volume_change.types import Array, Interval, Mask, Totals
 BEYOND = 2.3  # cells outside the outline where a change that was cut short would still show
 ANNULI = ((1.5, 6.0), (6.0, 15.0))  # cells from the hull: ground that shows the error around it
 FEWEST_AROUND = 12  # cells of an annulus
-RIM = 1.0  # sd of what lies beyond the outline, in volumes that the profile of its rim lets expect there
+RIM = 0.5  # sd of what lies beyond the outline, in volumes that the profile of its rim lets expect there
 DECAY = (0.1, 0.8)  # heights of the outermost ring over the next; a profile falls neither faster nor slower
 GAP = 0.3  # relative error of a volume that had to be interpolated
 TWO_SIDED = 1.959964
@@ -226,13 +226,15 @@ def _area_sum(change: Array, cells: Mask, field: Field, centred_on: Mask | None,
     white = own.white * float(field.variance[cells & known].sum())
     if centred_on is not None:
         # Σ (d − typical d of the stable ground): an error that the stable ground shares cancels, but the
-        # median that was taken off has a noise of its own, π/2 times that of a mean.
-        share = weights.sum() / max(centred_on.sum(), 1)
-        white += np.pi / 2 * share**2 * own.white * float(field.variance[centred_on].sum())
+        # median that was taken off has π/2 times the variance of a mean.
+        share = float(weights.sum()) / max(float(centred_on.sum()), 1.0)
+        on_stable = own.white * float(field.variance[centred_on].sum())
+        common = own.white * float(field.variance[centred_on & cells].sum())
+        white += np.pi / 2 * share**2 * on_stable - 2 * share * common
         weights = weights - share * centred_on
     correlated = float(cross([weights], own, field.cell)[0, 0])
     gap = area * float(np.abs(change[cells & ~known]).sum())
-    half = half_width(area * white**0.5, area * max(correlated, 0.0) ** 0.5, beyond, gap, own.freedom())
+    half = half_width(area * max(white, 0.0) ** 0.5, area * max(correlated, 0.0) ** 0.5, beyond, gap, own.freedom())
     return area * float(change[cells].sum()), half
 
 
