@@ -18,12 +18,14 @@ from typing import Self
 import httpx
 
 from app.cli.parts import bind, migrate_or_exit, stop_with
+from app.queue.celery import CeleryQueue
 from app.settings import Settings
-from app.wiring import database_url
+from app.wiring import broker_url, database_url
 
 LOG_LIMIT = 10 * 2**20
 STOP_S = 15.0
 READY_S = 90.0
+WORKER_S = 20.0
 STEADY_S = 60.0  # a part that lived so long starts anew without waiting
 SLOWEST_S = 30.0
 LEFTOVERS_S = 20.0
@@ -75,7 +77,7 @@ class Part:
 class Stack:
     """The embedded service, for as long as a ``with`` block lasts.
 
-    Entering migrates the database, starts the parts and returns once the gateway answers; leaving stops them.
+    Entering migrates the database, starts the parts and returns once gateway and worker answer; leaving stops them.
     Call ``watch`` to keep the parts alive meanwhile. If this process is killed, the parts end by themselves.
 
     Args:
@@ -101,6 +103,7 @@ class Stack:
         self._where = (host, port)
         self._public_url = public_url
         self._concurrency = concurrency
+        self._queue = CeleryQueue(broker_url(settings))
         self._locks: list[int] = []
         self._socket: socket.socket | None = None
         self.parts: list[Part] = []
@@ -162,7 +165,7 @@ class Stack:
             found = httpx.get(f"{self.local_url}/readyz", timeout=10.0, trust_env=False).json()["problems"]
         except (httpx.HTTPError, ValueError, KeyError) as error:
             return [f"the gateway does not answer ({type(error).__name__})"]
-        return list(found)
+        return [*found, *([] if self._worker_answers() else ["no worker answers"])]
 
     def _prepare(self) -> None:
         try:
@@ -192,7 +195,9 @@ class Stack:
         for part in self.parts:
             _rotate(self.logs / f"{part.name}.log")
             part.start(self.logs / f"{part.name}.log", self._environment)
-        self._await_gateway()
+        self._await("gateway", self._gateway_answers, READY_S)
+        # With a broker that is away no worker can answer; the service runs nevertheless, and tasks wait.
+        self._await("worker", self._worker_answers, WORKER_S)
 
     def _make_environment(self) -> dict[str, str]:
         fresh = {"VOLCAL_DATA_DIR": str(self.data), "VOLCAL_PUBLIC_URL": self.url, "PYTHONUNBUFFERED": "1"}
@@ -200,18 +205,30 @@ class Stack:
             fresh["VOLCAL_HOOK_SECRET"] = kept_secret(self.data / "hook.secret")
         return {**os.environ, **fresh}
 
-    def _await_gateway(self) -> None:
-        deadline = time.monotonic() + READY_S
-        with httpx.Client(timeout=5.0, trust_env=False) as client:
-            while time.monotonic() < deadline:
-                dead = next((part for part in self.parts if not part.is_running), None)
-                if dead is not None:
-                    self._give_up(dead, "ended as soon as it was started")
-                with suppress(httpx.HTTPError):
-                    if client.get(f"{self.local_url}/livez").is_success:
-                        return
-                time.sleep(0.1)
-        self._give_up(self.parts[0], f"did not answer within {READY_S:g} s")
+    def _await(self, name: str, answers: Callable[[], bool], patience_s: float) -> None:
+        """Wait until a part answers; ends the command if one of the parts cannot even start."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            dead = next((part for part in self.parts if not part.is_running), None)
+            if dead is not None:
+                self._give_up(dead, "ended as soon as it was started")
+            if answers():
+                return
+            time.sleep(0.1)
+        if name == "gateway":
+            self._give_up(self.parts[0], f"did not answer within {patience_s:g} s")
+
+    def _gateway_answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.local_url}/livez", timeout=5.0, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _worker_answers(self) -> bool:
+        try:
+            return bool(self._queue.answering(0.5, at_most=1))
+        except Exception:  # noqa: BLE001  (of whichever broker's library; `volcal doctor` says more)
+            return False
 
     def _give_up(self, part: Part, what: str) -> None:
         log = self.logs / f"{part.name}.log"

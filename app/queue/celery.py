@@ -88,9 +88,9 @@ class CeleryQueue:
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
         )
 
-    def answering(self, timeout_s: float = 2.0) -> list[str]:
-        """Return the names of the workers that answer a ping."""
-        replies = self._celery.control.ping(timeout=timeout_s) or []
+    def answering(self, timeout_s: float = 2.0, *, at_most: int | None = None) -> list[str]:
+        """Return the names of the workers that answer a ping; ``at_most`` ends the waiting with so many answers."""
+        replies = self._celery.control.ping(timeout=timeout_s, limit=at_most) or []
         return sorted(name for reply in replies for name in reply)
 
     def check(self) -> None:

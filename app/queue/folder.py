@@ -141,7 +141,7 @@ class Transport(virtual.Transport):
     driver_type = "folder"
     driver_name = "folder"
 
-    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+    def drain_events(self, connection: Any, timeout: float | None = None, **_kwargs: Any) -> None:
         """Wait for a message; a worker that is asked to stop notices only between two waits, so they are short."""
         client: Any = self.client
         longest: float | None = client.transport_options.get("drain_s")

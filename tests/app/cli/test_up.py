@@ -1,0 +1,141 @@
+"""`volcal up`: what it says, what it guards, how it ends."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from app.cli.keeper import Part, Stack, kept_secret, lan_address
+from app.settings import Settings
+
+pytestmark = pytest.mark.service
+
+
+class Up:
+    """`volcal up` in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self.said = folder / "said"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> str:
+        with self.said.open("wb") as stream:
+            command = [sys.executable, "-P", "-m", "app.cli", "up", "--port", "0", "--data", self.data, *arguments]
+            self.process = subprocess.Popen(command, stdout=stream, stderr=stream, env=self.environment())
+        deadline = time.monotonic() + 60
+        while "Ctrl-C" not in (said := self.said.read_text()):
+            assert self.process.poll() is None, said
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return said
+
+    def environment(self) -> dict[str, str]:
+        return {key: value for key, value in os.environ.items() if not key.startswith("VOLCAL_")}
+
+    def family(self) -> list[psutil.Process]:
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path)
+    yield up
+    if up.process is not None and up.process.poll() is None:
+        up.process.terminate()
+        up.process.wait(timeout=60)
+
+
+def test_it_says_where_everything_is_keeps_its_secrets_and_shares_its_folder_with_nobody(up: Up) -> None:
+    said = up.start()
+    [url] = re.findall(r"API docs +(\S+)/docs", said)
+    assert httpx.get(f"{url}/readyz", timeout=30).json()["problems"] == []
+    assert httpx.get(f"{url}/docs", timeout=30).status_code == 200
+    assert str(up.data) in said
+    assert {path.name for path in (up.data / "logs").iterdir()} == {"gateway.log", "worker.log", "beat.log"}
+    for secret in ("hook.secret", "secret.key"):
+        assert stat.S_IMODE((up.data / secret).stat().st_mode) == 0o600
+        assert (up.data / secret).read_text().strip() not in said
+
+    second = [sys.executable, "-P", "-m", "app.cli", "up", "--port", "0", "--data", str(up.data)]
+    refused = subprocess.run(second, capture_output=True, text=True, timeout=60, env=up.environment())
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error[DATA_IN_USE]: ")
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+    family = up.family()
+    assert up.process is not None
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(timeout=60) == 0
+    assert [process for process in family if process.is_running()] == []
+
+
+def test_a_second_call_to_stop_ends_it_at_once(up: Up) -> None:
+    up.start()
+    assert up.process is not None
+    family = up.family()
+    for part in psutil.Process(up.process.pid).children():
+        part.suspend()  # parts that do not react
+    up.process.send_signal(signal.SIGINT)
+    while "Stopping" not in up.said.read_text():
+        time.sleep(0.02)
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(timeout=10) == 0
+    assert psutil.wait_procs(family, timeout=20)[1] == []
+
+
+def test_a_phone_on_the_network_is_told_an_address_and_shown_its_code(up: Up) -> None:
+    said = up.start("--host", "0.0.0.0")  # noqa: S104  (it is what is tested)
+    [url] = re.findall(r"API docs +(\S+)/docs", said)
+    assert url.startswith(f"http://{lan_address()}:")
+    port = url.rpartition(":")[2]
+    created = httpx.post(f"http://127.0.0.1:{port}/create_task", timeout=30).json()
+    assert all(link.startswith(f"{url}/files/") for link in created["upload_urls"].values())
+    if not lan_address().startswith("127."):
+        assert "█" in said
+
+
+def test_links_are_made_from_the_public_url(up: Up) -> None:
+    said = up.start("--public-url", "https://volcal.example/")
+    assert "https://volcal.example/docs" in said
+    port = next(c.laddr.port for p in up.family() for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+    created = httpx.post(f"http://127.0.0.1:{port}/create_task", timeout=30).json()
+    assert all(link.startswith("https://volcal.example/files/") for link in created["upload_urls"].values())
+
+
+def test_a_part_that_cannot_start_ends_it_all_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = Part.start
+
+    def spoiled(self: Part, *arguments: Any) -> None:
+        if self.name == "worker":
+            self.arguments = ("no-such-command",)
+        start(self, *arguments)
+
+    monkeypatch.setattr(Part, "start", spoiled)
+    stack = Stack(Settings(data_dir=tmp_path), port=0)
+    with pytest.raises(SystemExit) as ended, stack:
+        pass
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error[PART_FAILED]: The worker ended as soon as it was started. Its last words: ")
+    assert psutil.Process().children() == []
+
+
+def test_a_secret_is_made_once(tmp_path: Path) -> None:
+    first = kept_secret(tmp_path / "hook.secret")
+    assert len(first) >= 32
+    assert kept_secret(tmp_path / "hook.secret") == first
+    assert [path.name for path in tmp_path.iterdir()] == ["hook.secret"]
