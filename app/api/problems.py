@@ -83,7 +83,8 @@ def problem(status: int, code: str, title: str, detail: str, instance: str, **mo
 
 def document_of(error: VolcalError | PipelineError, instance: str, status: int | None = None) -> dict[str, Any]:
     """Return the problem document of an error."""
-    more = error.extensions() if isinstance(error, VolcalError) else error.document()
+    more = dict(error.extensions() if isinstance(error, VolcalError) else error.document())
+    more.pop("code", None)  # a standard member, given below
     kind = type(error)
     return problem(status or status_of(kind), error.code, title_of(kind), str(error), instance, **more)
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import httpx
 
-from app.client.errors import Refused, TaskFailed, WaitedTooLong
+from app.client.errors import TaskFailed, WaitedTooLong
 from app.client.fetching import fetch_all
 from app.client.models import Artifact, TaskStatus
 from app.client.sending import Progress, send
@@ -166,11 +166,3 @@ class VolcalClient:
             patience_s=self._http.patience_s,
             progress=progress,
         )
-
-    def is_volcal(self) -> bool:
-        """Return whether the server lives and is a Volcal server."""
-        try:
-            self._http.call("GET", "/livez")
-        except Refused:
-            return False
-        return True

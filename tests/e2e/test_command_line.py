@@ -114,6 +114,15 @@ def test_new_starts_afresh(gateway: "Gateway", surveys: list[Path], tmp_path: Pa
     assert told == ""
 
 
+def test_a_task_that_the_server_forgot_is_begun_anew(gateway: "Gateway", surveys: list[Path], tmp_path: Path) -> None:
+    task_id, _, _ = interrupted(gateway, surveys, tmp_path / "state", signal.SIGINT)
+    assert httpx.delete(f"{gateway.url}/api/v1/tasks/{task_id}", timeout=10).status_code == 204
+    status, _, told = Submission(gateway, surveys, tmp_path / "state").end()
+    assert status == 0, told
+    assert "continued" not in told
+    assert gateway.rung() == [told.split()[1]]
+
+
 def test_a_server_that_is_killed_during_the_upload_is_waited_for(
     gateway: "Gateway", surveys: list[Path], tmp_path: Path
 ) -> None:

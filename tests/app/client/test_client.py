@@ -75,6 +75,25 @@ def test_a_task_is_created_with_its_options() -> None:
     }  # fmt: skip
 
 
+def test_each_request_goes_to_its_route() -> None:
+    answer = httpx.Response(200, json={"id": "7", "status": "running", "url": "http://x/files/b", "results": None})
+    server = Scripted(answer)
+    with client_of(server) as client:
+        assert client.fresh_upload("7", "pre", filename="a.laz") == "http://x/files/b"
+        assert client.start("7").status == "running"
+        assert client.cancel("7").status == "running"
+        assert client.query("7")["results"] is None
+        assert client.results("7")["status"] == "running"
+    assert [f"{request.method} {request.url.path}" for request in server.asked] == [
+        "POST /api/v1/tasks/7/uploads/pre",
+        "POST /api/v1/tasks/7/start",
+        "POST /api/v1/tasks/7/cancel",
+        "GET /query_task/7",
+        "GET /api/v1/tasks/7/results",
+    ]
+    assert json.loads(server.asked[0].content) == {"filename": "a.laz"}
+
+
 def test_a_refusal_says_what_and_why() -> None:
     problem = {"code": "TASK_NOT_FOUND", "detail": "Task not found", "remedy": "Look at the list.", "status": 404}
     with client_of(Scripted(httpx.Response(404, json=problem))) as client, pytest.raises(Refused) as caught:
