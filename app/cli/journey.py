@@ -99,7 +99,7 @@ class Journey:
     def fetch(self, task_id: str, folder: Path) -> list[Path]:
         """Download the result files and return them."""
         with self._bars(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bars:
-            row = bars.add_task("results")
+            row = bars.add_task("results", total=None)
             found = self._client.fetch(task_id, folder, progress=_advance(bars, row))
         if not self.console.is_terminal:
             self.note(f"downloaded {len(found)} files")
