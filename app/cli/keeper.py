@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -133,6 +134,7 @@ class Stack:
         """
         while not stopping():
             for part in self.parts:
+                rotate(self.logs / f"{part.name}.log")
                 if not part.is_running:
                     self._restart(part, tell)
             time.sleep(0.2)
@@ -193,7 +195,6 @@ class Stack:
         ]
         self._environment = self._make_environment()
         for part in self.parts:
-            _rotate(self.logs / f"{part.name}.log")
             part.start(self.logs / f"{part.name}.log", self._environment)
         self._await("gateway", self._gateway_answers, READY_S)
         # With a broker that is away no worker can answer; the service runs nevertheless, and tasks wait.
@@ -286,7 +287,9 @@ def lan_address() -> str:
         return address
 
 
-def _rotate(log: Path) -> None:
-    with suppress(FileNotFoundError):
-        if log.stat().st_size > LOG_LIMIT:
-            log.replace(log.with_suffix(".log.1"))
+def rotate(log: Path, limit: int = LOG_LIMIT) -> None:
+    """Keep a log from growing for ever: its content moves to ``….log.1``, and whoever appends to it goes on."""
+    with suppress(OSError):
+        if log.stat().st_size > limit:
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)

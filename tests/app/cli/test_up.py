@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from app.cli.keeper import Part, Stack, kept_secret, lan_address
+from app.cli.keeper import Part, Stack, kept_secret, lan_address, rotate
 from app.settings import Settings
 
 pytestmark = pytest.mark.service
@@ -139,3 +139,14 @@ def test_a_secret_is_made_once(tmp_path: Path) -> None:
     assert len(first) >= 32
     assert kept_secret(tmp_path / "hook.secret") == first
     assert [path.name for path in tmp_path.iterdir()] == ["hook.secret"]
+
+
+def test_a_log_that_grew_too_long_starts_anew_for_whoever_writes_it(tmp_path: Path) -> None:
+    log = tmp_path / "gateway.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"x" * 11)
+        rotate(log, limit=10)
+        writer.write(b"new\n")
+        rotate(log, limit=10)
+    assert log.read_bytes() == b"new\n"
+    assert (tmp_path / "gateway.log.1").read_bytes() == b"x" * 11
