@@ -124,13 +124,15 @@ def ground_mask(points: Points, spacing: float) -> tuple[Mask, Mask]:
     surface = _filled(surface, objects | np.isnan(low) | pits)
     tilt = _steepness(surface) * cell
     # The lowest point of a tilted cell lies at its lower corner: half a cell down along both axes.
-    surface = surface + tilt / 2
-    above, slack = raster_kernels.heights(points, surface, tilt / 2 + TOLERANCE, x0, y0, cell)
+    above, slack = raster_kernels.heights(points, surface + tilt / 2, tilt / 2 + TOLERANCE, x0, y0, cell)
     # The lowest of about nine noisy points lies below the mean; q25 tells by how much without being
     # drawn up by vegetation.
     noise = min(max(float(np.quantile(above[:: max(1, len(above) // 100_000)], 0.25)), 0.0), TOLERANCE)
     # Twice the slack below: only a stray echo lies under the lowest points, or else the surface is too coarse.
     high = above > slack + 3 * noise
+    # The brink of a face or a trench shares its cell with the foot; it is level with the cell behind it.
+    brink, _ = raster_kernels.heights(points[high], maximum_filter(surface, 3), tilt, x0, y0, cell)
+    high[high] = np.abs(brink) > TOLERANCE + 3 * noise
     return ~high & (above >= -2 * slack), high
 
 
@@ -143,6 +145,8 @@ def _objects(surface: Array, cell: float) -> Mask:
         size = 2 * radius + 1
         # min then max: scipy's grey_opening would do the same without the separable filters' speed.
         opened = maximum_filter(minimum_filter(current, size, mode="nearest"), size, mode="nearest")
+        for _ in range(radius):  # by reconstruction: what is wide enough keeps its corners and its rounded brinks
+            opened = np.minimum(maximum_filter(opened, 3, mode="nearest"), current)
         found |= current - opened > STEEPEST * radius * cell
         current = opened
     return found

@@ -60,6 +60,15 @@ def test_earthworks_are_ground() -> None:
     assert mask[moved].mean() > 0.98
 
 
+@pytest.mark.parametrize("height", [0.5, -0.7, 1.2])
+def test_the_brink_of_a_sharp_edge_is_ground(height: float) -> None:
+    slab = Plateau(40, 40, 3, height)
+    cloud = survey(hills(), changes=(slab,))
+    mask, _ = ground_mask(cloud.points, 0.22)
+    rim = np.abs(np.hypot(cloud.points[:, 0] - slab.x, cloud.points[:, 1] - slab.y) - slab.radius) < 0.3
+    assert mask[rim].mean() > 0.99
+
+
 @pytest.mark.parametrize("surface", [hills(), quarry()], ids=["hills", "quarry"])
 def test_trees_and_cars_are_not_ground(surface: Surface) -> None:
     cloud, trees, cars = grown(survey(surface), surface)
