@@ -34,6 +34,10 @@ class Pulse:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Beat no more; a beat under way is waited for."""
         self._over.set()
         self._thread.join()
 

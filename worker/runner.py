@@ -77,6 +77,8 @@ def run_task(context: Context, task_id: UUID, here: Surroundings) -> EndKind | N
 
     with Pulse(beat, every_s=here.heartbeat_s) as pulse:
         ending = _attempt(context, lease, here, pulse)
+        if ending.kind is EndKind.VANISHED:
+            pulse.stop()  # one more beat would renew the lease that is to run out now
         kind = _settle(context, lease, ending)
     _tidy(context, lease, done=kind is EndKind.DONE)
     said = ending.error.get("message", "") or ending.log[-2000:]

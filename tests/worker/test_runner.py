@@ -251,14 +251,23 @@ def test_a_full_disk_is_a_storage_error_and_has_room_for_the_next_task(bench: An
     assert run_task(small.context, small.pending(), small.here) is EndKind.DONE
 
 
-def test_what_killed_workers_left_is_swept_up_and_what_lives_is_not(tmp_path: Path) -> None:
-    (tmp_path / "dead" / "out").mkdir(parents=True)
-    (tmp_path / "dead" / ".lock").touch()
-    (tmp_path / "older").mkdir()
+@pytest.mark.parametrize("by", ["a worker that starts", "the next run"])
+def test_what_killed_workers_left_is_swept_up_and_what_lives_is_not(by: str, tmp_path: Path) -> None:
     with scratch_folder(tmp_path, "alive") as alive:
-        assert sorted(sweep(tmp_path)) == ["dead", "older"]
+        (tmp_path / "dead" / "out").mkdir(parents=True)
+        (tmp_path / "dead" / ".lock").touch()
+        (tmp_path / "older").mkdir()
+        if by == "the next run":
+            with scratch_folder(tmp_path, "next"):
+                assert folders(tmp_path) == ["alive", "next"]
+        else:
+            assert sweep(tmp_path) == ["dead", "older"]
         assert alive.is_dir()
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+    assert folders(tmp_path) == []
+
+
+def folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir())
 
 
 def test_the_contract_that_a_runner_gets_is_the_pipelines_own(tmp_path: Path) -> None:
