@@ -70,7 +70,7 @@ def _plane(xx: float, xy: float, yy: float, xz: float, yz: float) -> tuple[float
 def _rest(s: Array, bx: float, by: float) -> float:
     """Sum of squares of a cell's heights about the plane with the given slopes through its mean."""
     rest = s[9] - 2.0 * (bx * s[7] + by * s[8]) + bx * bx * s[4] + 2.0 * bx * by * s[5] + by * by * s[6]
-    return max(rest, 0.0)
+    return float(max(rest, 0.0))
 
 
 @njit(cache=True, nogil=True)

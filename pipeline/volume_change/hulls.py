@@ -48,12 +48,12 @@ def _changed_share(inside: Mask, height: Array) -> Array:
     depth = distance_transform_edt(inside)
     # Half-way to the ridge of the change and no further: past it, heights fall again.
     ridge = maximum_filter(depth, 9)
-    inward = np.array(np.gradient(gaussian_filter(depth, 1.0)))
+    inward = np.array(np.gradient(gaussian_filter(depth, 1.0, mode="constant")))
     inward /= np.maximum(np.hypot(*inward), 1e-9)
     rows, cols = np.nonzero(inside & (depth <= RIM_CELLS))
     share = inside.astype(float)
-    weight = gaussian_filter(inside.astype(float), 0.7)
-    smooth = np.where(inside, gaussian_filter(height, 0.7) / np.maximum(weight, 1e-9), 0.0)
+    weight = gaussian_filter(inside.astype(float), 0.7, mode="constant")
+    smooth = np.where(inside, gaussian_filter(height, 0.7, mode="constant") / np.maximum(weight, 1e-9), 0.0)
     at = np.array([rows, cols], dtype=float)
     direction = inward[:, rows, cols]
     step = np.clip((ridge - depth)[rows, cols] / 2.0, 0.5, 2.0)

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.volume_change.score import Appearance, appearance, kind_of, probability, score_of
+from pipeline.volume_change.volumes import Measured
+
+MASK = np.zeros((40, 40), bool)
+MASK[12:28, 12:28] = True
+HULL = Measured(
+    1, np.s_[0:40, 0:40], MASK.astype(float), MASK, 100.0, 2.0, 1.0, 0.0, 0.0, 5.0, 1.0, 0.6
+)  # fmt: skip
+EARTH = Appearance(roughness=0.1, contrast=0.05, above=0.01, rim_gradient=0.14)
+PLANT = Appearance(roughness=4.5, contrast=3.5, above=0.54, rim_gradient=0.58)
+VEHICLE = Appearance(roughness=3.0, contrast=2.0, above=0.54, rim_gradient=1.6)
+
+
+def test_a_strong_change_is_almost_certain_and_a_faint_one_is_not() -> None:
+    assert probability(HULL, 5.0) > 0.99
+    faint = replace(HULL, net=3.0)
+    assert probability(faint, 1.0) < 0.3
+
+
+@pytest.mark.parametrize(("worse", "better"), [(2.0, 20.0), (20.0, 200.0)])
+def test_more_volume_over_its_error_is_never_less_likely(worse: float, better: float) -> None:
+    assert probability(replace(HULL, net=worse), 1.2) <= probability(replace(HULL, net=better), 1.2)
+
+
+@pytest.mark.parametrize("net", [0.0, 1e-12, 1e12])
+def test_a_score_is_a_probability_whatever_comes(net: float) -> None:
+    assert 0.0 <= probability(replace(HULL, net=net, white=0.0, correlated=0.0), 1.0) <= 1.0
+
+
+@pytest.mark.parametrize(("look", "kind"), [(EARTH, "ground"), (PLANT, "vegetation"), (VEHICLE, "object")])
+def test_earth_plants_and_vehicles_are_told_apart(look: Appearance, kind: str) -> None:
+    assert kind_of(look) == kind
+
+
+def test_a_small_upright_block_may_be_a_vehicle_or_a_pit() -> None:
+    block = Appearance(roughness=0.3, contrast=0.3, above=0.0, rim_gradient=1.3, area=9.0, height=1.6)
+    assert kind_of(block) == "unknown"
+    assert score_of(HULL, 5.0, "unknown") == probability(HULL, 5.0)
+
+
+def test_a_bank_is_no_plant_where_the_ground_was_classified() -> None:
+    bank = Appearance(roughness=2.0, contrast=1.6, above=0.7, rim_gradient=0.1)
+    assert kind_of(bank, classified=True) == "ground"
+
+
+@pytest.mark.parametrize("kind", ["vegetation", "object"])
+def test_what_is_not_ground_scores_low(kind: str) -> None:
+    assert score_of(HULL, 5.0, kind) < 0.25
+
+
+def test_a_rough_hull_on_smooth_ground_stands_out() -> None:
+    roughness = np.where(MASK, 0.09, 0.0009)
+    change = np.where(MASK, 0.6, 0.0)
+    look = appearance(HULL, change, roughness, 0.0009, np.where(MASK, 0.5, 0.0), 0.5)
+    assert look.roughness == pytest.approx(np.log(100), rel=1e-6)
+    assert look.contrast == pytest.approx(np.log(100), rel=1e-6)
+    assert look.above == 0.5
+    assert look.area == MASK.sum() * 0.25
+    # A step of 0.6 m over the two cells of a central difference.
+    assert look.rim_gradient == pytest.approx(0.6, rel=0.01)
+
+
+def test_unknown_roughness_counts_as_usual() -> None:
+    look = appearance(HULL, np.zeros((40, 40)), np.full((40, 40), np.nan), 0.001, np.zeros((40, 40)), 0.5)
+    assert (look.roughness, look.contrast) == (0.0, 0.0)
