@@ -17,7 +17,7 @@ install: .venv/.installed ## Create the environment and install everything into 
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; sh .ci/venv-package && $(PYTHON) -m venv .venv; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@echo "Compiling the numerical kernels (once, about a minute) ..."
-	@$(BIN)/python -m pipeline warm
+	@$(BIN)/python -m pipeline.warm
 	@touch $@
 
 demo: install ## Run the whole service once on the bundled real surveys
