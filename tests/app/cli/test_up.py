@@ -1,5 +1,6 @@
 """`volcal up`: what it says, what it guards, how it ends."""
 
+import itertools
 import os
 import re
 import signal
@@ -14,7 +15,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from app.cli import keeper, main
 from app.cli.keeper import Part, Stack, kept_secret, lan_address, rotate
 from app.settings import Settings
 
@@ -67,6 +70,9 @@ def test_it_says_where_everything_is_keeps_its_secrets_and_shares_its_folder_wit
     for secret in ("hook.secret", "secret.key"):
         assert stat.S_IMODE((up.data / secret).stat().st_mode) == 0o600
         assert (up.data / secret).read_text().strip() not in said
+
+    seen = CliRunner().invoke(main, ["doctor", "--data", str(up.data), "--url", url])
+    assert seen.exit_code == 0, seen.output
 
     second = [sys.executable, "-P", "-m", "app.cli", "up", "--port", "0", "--data", str(up.data)]
     refused = subprocess.run(second, capture_output=True, text=True, timeout=60, env=up.environment())
@@ -150,3 +156,31 @@ def test_a_log_that_grew_too_long_starts_anew_for_whoever_writes_it(tmp_path: Pa
         rotate(log, limit=10)
     assert log.read_bytes() == b"new\n"
     assert (tmp_path / "gateway.log.1").read_bytes() == b"x" * 11
+
+
+def test_a_part_that_dies_again_and_again_is_started_ever_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, starts = [1000.0], list[float]()
+
+    class Dead(Part):
+        """Dies as soon as it is started."""
+
+        def start(self, *_: Any) -> None:
+            self.begun = now[0]
+            starts.append(now[0])
+
+    def pass_time(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(keeper.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(keeper.time, "sleep", pass_time)
+    stack = Stack(Settings(data_dir=tmp_path))
+    stack.parts, stack._environment = [Dead("worker", (), begun=now[0])], {}
+    told: list[str] = []
+    stack.watch(lambda: now[0] > 1130, told.append)
+    pauses = [round(later - earlier) for earlier, later in itertools.pairwise(starts)]
+    assert pauses[:6] == [1, 2, 4, 8, 16, 30]
+    assert set(pauses[6:]) <= {30}
+    assert len(told) >= len(starts)
+    assert "worker" in told[0]
