@@ -1,6 +1,7 @@
 # Every verb of the project. `make demo` and `make test` need nothing but Python 3.11 or newer and make.
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
@@ -13,7 +14,7 @@ help: ## Show this list
 install: .venv/.installed ## Create the environment and install everything into it
 
 .venv/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Volcal needs Python 3.11 or newer; $(PYTHON) is older."; exit 2; }
+	@test -n "$(PYTHON)" || { echo "Volcal needs Python 3.11 or newer; none was found. On Debian: sudo apt-get install python3"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; sh .ci/venv-package && $(PYTHON) -m venv .venv; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@echo "Compiling the numerical kernels (once, about a minute) ..."
