@@ -72,12 +72,12 @@ def detect(
         RegistrationFailed: If the surveys do not overlap.
         StableAreaEmpty: If too little stable ground was seen by both surveys.
     """
-    post = ground.post.moved(registration.matrix)
+    moved = not np.array_equal(registration.matrix, np.eye(4))
+    post = ground.post.moved(registration.matrix) if moved else ground.post
     report(0.05, "comparing heights")
     grids = _grids(ground, post, registration, cell)
     diff, raster = grids.diff, grids.diff.raster
     stable = stable_ground(diff, surveys.stable, grids.before.count, grids.after.count)
-    moved = not np.array_equal(registration.matrix, np.eye(4))
     errors, covariance = error_model(diff, stable, delivered=registration.stable_offset if moved else None)
     report(0.35, "finding changes")
     seen = np.isfinite(diff.change)

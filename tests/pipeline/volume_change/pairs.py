@@ -16,6 +16,11 @@ from pipeline.volume_change.growth import Field
 from pipeline.volume_change.stable import error_model, stable_ground
 from pipeline.volume_change.types import Analysis, Registration, Surveys
 
+
+def silent(fraction: float, stage: str) -> None:
+    """Report to nobody."""
+
+
 STILL = Registration(np.eye(4), "identity", True, 1.0, 0.02, 0.99)
 
 
@@ -51,7 +56,7 @@ def analyse(
     none = cloud(np.zeros((0, 3)))
     ground = Ground(pre, post, *(above or (none, none)), method)
     surveys = Surveys(pre, post, stable)
-    return detect(surveys, ground, registration, cell=cell, min_score=min_score, report=lambda fraction, stage: None)
+    return detect(surveys, ground, registration, cell=cell, min_score=min_score, report=silent)
 
 
 def analyse_scene(pair: Scene, **options: object) -> Analysis:

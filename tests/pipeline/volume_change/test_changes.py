@@ -70,9 +70,7 @@ def test_a_wide_change_below_the_noise_of_a_cell_is_found_at_the_coarse_scale() 
 def test_cut_and_fill_that_touch_stay_apart() -> None:
     changes = found(blobs((50, 40, 10, 0.3), (50, 60, 10, -0.3)))
     assert len(changes.signs) == 3
-    assert changes.change[changes.labels == changes.labels[50, 40]].sum() == pytest.approx(
-        0.3 * np.pi * 100, rel=0.03
-    )
+    assert changes.change[changes.labels == changes.labels[50, 40]].sum() == pytest.approx(0.3 * np.pi * 100, rel=0.03)
     assert changes.labels[50, 40] != changes.labels[50, 60]
 
 

@@ -160,9 +160,7 @@ def test_where_the_site_lies_does_not_matter() -> None:
     pre, post = clouds_of(PAIR)
     shift = np.array([512.0, -256.0, 64.0])
     here = analyse(pre, post, stable_of(PAIR))
-    there = analyse(
-        cloud(pre.points + shift), cloud(post.points + shift), translate(stable_of(PAIR), *shift[:2])
-    )
+    there = analyse(cloud(pre.points + shift), cloud(post.points + shift), translate(stable_of(PAIR), *shift[:2]))
     assert [h.net_volume for h in there.hulls] == pytest.approx([h.net_volume for h in here.hulls], abs=1e-6)
     assert [h.area for h in there.hulls] == pytest.approx([h.area for h in here.hulls], abs=1e-6)
 
@@ -202,7 +200,7 @@ def test_the_registration_is_applied_and_a_removed_offset_is_said() -> None:
 
 def test_an_offset_that_was_not_removed_is_said_and_widens_every_interval() -> None:
     pre, post = clouds_of(scene(Bump(30, 30, 6, 3.0)))
-    analysis = analyse(pre, cloud(post.points + [0, 0, 0.3]), stable_of(PAIR))
+    analysis = analyse(pre, cloud(post.points + np.array([0, 0, 0.3])), stable_of(PAIR))
     (notice,) = [n for n in analysis.warnings if n.code == "STABLE_GROUND_OFFSET"]
     assert "left in" in notice.message
     assert analysis.site.net_volume_ci95[0] < Bump(30, 30, 6, 3.0).volume < analysis.site.net_volume_ci95[1]
@@ -263,11 +261,15 @@ def test_the_stage_reports_rising_progress() -> None:
     from pipeline.volume_change.types import Surveys
 
     told: list[float] = []
+
+    def remember(fraction: float, stage: str) -> None:
+        told.append(fraction)
+
     pre, post = clouds_of(PAIR)
     none = cloud(np.zeros((0, 3)))
     detect(
         Surveys(pre, post, stable_of(PAIR)), Ground(pre, post, none, none, "all points"), STILL,
-        cell=None, min_score=0.0, report=lambda fraction, stage: told.append(fraction),
+        cell=None, min_score=0.0, report=remember,
     )  # fmt: skip
     assert told == sorted(told)
     assert told[-1] == 1.0

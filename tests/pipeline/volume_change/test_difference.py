@@ -66,7 +66,7 @@ def test_one_survey_a_hundred_times_denser_does_no_harm() -> None:
 
 def test_surveys_apart_are_refused() -> None:
     with pytest.raises(RegistrationFailed, match="do not overlap"):
-        difference(cloud(plane(100, 10.0)), cloud(plane(100, 10.0) + [500, 0, 0]), 1.0)
+        difference(cloud(plane(100, 10.0)), cloud(plane(100, 10.0) + np.array([500.0, 0, 0])), 1.0)
 
 
 def test_a_stray_point_far_away_does_not_ask_for_all_memory() -> None:

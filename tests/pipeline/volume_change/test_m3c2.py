@@ -61,9 +61,7 @@ def test_unchanged_ground_stays_below_its_level_of_detection_nineteen_times_in_t
     raster = common_raster(pre, post, 0.4)
     wanted = np.zeros((raster.rows, raster.cols), dtype=bool)
     wanted[::4, ::4] = True  # far enough apart that cylinders share no points
-    found = m3c2(
-        pre, post, core_points(pre, raster, wanted), cell=0.4, half_length=2.0, registration_error=0.0
-    )
+    found = m3c2(pre, post, core_points(pre, raster, wanted), cell=0.4, half_length=2.0, registration_error=0.0)
     assert np.nanmean(np.abs(found.distance) < found.lod95) == pytest.approx(0.95, abs=0.03)
 
 
