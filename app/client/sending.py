@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import httpx
+from tusclient.client import TusClient
+from tusclient.request import TusRequest
+from tusclient.uploader import Uploader
 
 from app.client.errors import Refused, TransferFailed, Unreachable
 from app.client.transport import Patience, refusal
@@ -15,7 +18,6 @@ _BLOCK = 1 << 18
 _AGAIN = {409, 423, 429, 500, 502, 503, 504}
 # finishing flushes the file to the disk and looks at it, which takes a while for gigabytes
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0, read=300.0)
-_TUS = {"Tus-Resumable": "1.0.0"}
 
 Progress = Callable[[int, int], None]
 """Called with the bytes sent so far and the bytes in all; may go back after an outage."""
@@ -37,32 +39,46 @@ def send(http: httpx.Client, url: str, path: Path, *, patience: Patience, progre
         TransferFailed: If the upload belongs to another file, or the file changes meanwhile.
     """
     with path.open("rb") as stream:
-        _Sending(http, url, stream, patience, progress).run(path.name)
+        before = os.fstat(stream.fileno())
+        _Sending(http, url, stream, path.name, progress).persist(patience)
+        after = os.fstat(stream.fileno())
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise TransferFailed(f"{path.name} changed while it was sent.", "Submit it again once it is complete.")
 
 
-class _Sending:
-    def __init__(self, http: httpx.Client, url: str, stream: BinaryIO, patience: Patience, progress: Progress) -> None:
+class _Sending(Uploader):  # type: ignore[misc]  # tuspy is half typed
+    """tuspy's uploader over httpx, which has timeouts; without a limit on how often the line may break.
+
+    tuspy keeps the offset, cuts the pieces, and writes the protocol's headers.
+    """
+
+    offset: int
+    stop_at: int
+
+    def __init__(self, http: httpx.Client, url: str, stream: BinaryIO, name: str, progress: Progress) -> None:
+        # given the address at once, tuspy would ask for the offset here, where nobody has patience yet
+        super().__init__(file_stream=stream, client=TusClient(url), chunk_size=_PIECE)
+        self.set_url(url)
+        self.progress = progress
         self._http = http
-        self._url = url
-        self._stream = stream
-        self._patience = patience
-        self._progress = progress
-        self._before = os.fstat(stream.fileno())
-        self._size = self._before.st_size
+        self._name = name
         self._is_length_known = False
 
-    def run(self, name: str) -> None:
+    def persist(self, patience: Patience) -> None:
         """Ask, send, and ask again after each failure, until the server has all."""
-        offset: int | None = None
-        best = -1
-        while offset is None or offset < self._size or not self._is_length_known:
+        is_asked, best = False, -1
+        while not is_asked or self.offset < self.stop_at or not self._is_length_known:
             why: object
             try:
-                offset = self._ask(name) if offset is None else self._send(offset)
-                if offset > best:  # only what arrives counts as progress
-                    best = offset
-                    self._patience.restart()
-                self._progress(offset, self._size)
+                if is_asked:
+                    self.upload_chunk()
+                else:
+                    self.offset = self.get_offset()
+                is_asked = True
+                if self.offset > best:  # only what arrives counts as progress
+                    best = self.offset
+                    patience.restart()
+                self.progress(self.offset, self.stop_at)
                 continue
             except httpx.TransportError as error:
                 why = error
@@ -70,60 +86,63 @@ class _Sending:
                 if error.status not in _AGAIN:
                     raise
                 why = error
-            offset = None
-            if not self._patience.pause():
-                raise Unreachable(f"{httpx.URL(self._url).host}, while sending {name},", why) from None
-        after = os.fstat(self._stream.fileno())
-        if (after.st_size, after.st_mtime_ns) != (self._size, self._before.st_mtime_ns):
-            raise TransferFailed(f"{name} changed while it was sent.", "Submit it again once it is complete.")
+            is_asked = False
+            if not patience.pause():
+                raise Unreachable(f"{httpx.URL(self.url).host}, while sending {self._name},", why) from None
 
-    def _ask(self, name: str) -> int:
-        answer = self._http.head(self._url, headers={**_TUS, "Upload-Length": str(self._size)}, timeout=_TIMEOUT)
-        if not answer.is_success:
-            raise refusal(answer)
-        told = answer.headers.get("upload-length")
-        offset = _offset(answer)
-        if (told is not None and told != str(self._size)) or offset > self._size:
+    def get_headers(self) -> dict[str, str]:
+        """Return the headers of each request; a server that keeps a length unknown wants to hear it only once."""
+        headers: dict[str, str] = super().get_headers()
+        return headers if self._is_length_known else {**headers, "Upload-Length": str(self.stop_at)}
+
+    def get_offset(self) -> int:
+        """Return how much the server has."""
+        answer = self.exchange("HEAD", self.get_headers())
+        told, offset = answer.headers.get("upload-length"), int(answer.headers["upload-offset"])
+        if (told is not None and told != str(self.stop_at)) or offset > self.stop_at:
             raise TransferFailed(
-                f"The upload belongs to another file: {name} has {self._size} bytes.", "Start afresh with --new."
+                f"The upload belongs to another file: {self._name} has {self.stop_at} bytes.",
+                "Start afresh with --new.",
             )
-        # a server that keeps a length unknown wants to hear it with the next bytes, and only once
         self._is_length_known = told is not None
         return offset
 
-    def _send(self, offset: int) -> int:
-        length = min(_PIECE, self._size - offset)
-        headers = {
-            **_TUS,
-            "Upload-Offset": str(offset),
-            "Content-Type": "application/offset+octet-stream",
-            "Content-Length": str(length),
-        }
-        if not self._is_length_known:
-            headers["Upload-Length"] = str(self._size)
-        content = self._blocks(offset, length)
-        answer = self._http.patch(self._url, headers=headers, content=content, timeout=_TIMEOUT)
+    def exchange(self, method: str, headers: dict[str, str], content: Iterator[bytes] | None = None) -> httpx.Response:
+        """Return the answer to a request, if it is a success that tells the offset."""
+        answer = self._http.request(method, self.url, headers=headers, content=content, timeout=_TIMEOUT)
         if not answer.is_success:
             raise refusal(answer)
-        self._is_length_known = True
-        return _offset(answer)
+        if not answer.headers.get("upload-offset", "").isdecimal():
+            raise TransferFailed(
+                f"What answers at {answer.url} is not a tus 1.0 server.", "Check the server's public URL."
+            )
+        return answer
 
-    def _blocks(self, offset: int, length: int) -> Iterator[bytes]:
-        self._stream.seek(offset)
-        end = offset + length
+    def _do_request(self) -> None:
+        self.request = _Piece(self)
+        self.request.perform()
+        self._is_length_known = True
+
+
+class _Piece(TusRequest):  # type: ignore[misc]
+    """tuspy's PATCH, sent as it is read: a piece need not fit into memory."""
+
+    def __init__(self, sending: _Sending) -> None:
+        super().__init__(sending)
+        self._sending = sending
+
+    def perform(self) -> None:
+        """Send the piece, and note the answer's headers."""
+        headers = {**self._request_headers, "Content-Length": str(self._content_length)}
+        self.response_headers = dict(self._sending.exchange("PATCH", headers, self._blocks()).headers)
+
+    def _blocks(self) -> Iterator[bytes]:
+        offset = self._sending.offset
+        end = offset + self._content_length
         while offset < end:
-            block = self._stream.read(min(_BLOCK, end - offset))
+            block = self.file.read(min(_BLOCK, end - offset))
             if not block:
                 raise TransferFailed("The file became shorter while it was sent.", "Submit it again.")
             offset += len(block)
             yield block
-            self._progress(offset, self._size)
-
-
-def _offset(answer: httpx.Response) -> int:
-    try:
-        return int(answer.headers["upload-offset"])
-    except (KeyError, ValueError):
-        raise TransferFailed(
-            f"What answers at {answer.url} is not a tus 1.0 server.", "Check the server's public URL."
-        ) from None
+            self._sending.progress(offset, self._sending.stop_at)
