@@ -1,0 +1,72 @@
+"""The published description of the HTTP API: what is committed is what the gateway says."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+
+from app.cli import main
+
+COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
+
+
+def nodes(tree: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object of a JSON tree with the way to it; not those inside of examples."""
+    if isinstance(tree, dict):
+        yield path, tree
+        for key, below in tree.items():
+            if key not in {"example", "examples"}:
+                yield from nodes(below, f"{path}/{key}")
+    elif isinstance(tree, list):
+        for number, below in enumerate(tree):
+            yield from nodes(below, f"{path}/{number}")
+
+
+def shown(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yield where each example stands, its schema, and the example."""
+    for path, node in nodes(document):
+        examples = node.get("examples", [])
+        if "schema" in node:
+            yield from ((f"{path}/{name}", node["schema"], each["value"]) for name, each in dict(examples).items())
+            if "example" in node:
+                yield path, node["schema"], node["example"]
+        elif isinstance(examples, list):
+            yield from ((path, node, each) for each in examples)
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return json.loads(COMMITTED.read_text())
+
+
+def test_the_committed_description_is_what_the_gateway_says() -> None:
+    said = CliRunner().invoke(main, ["openapi"]).output
+    assert COMMITTED.read_text() == said, "docs/openapi.json is out of date: `make openapi` renews it"
+
+
+def test_every_example_fits_its_own_schema(document: dict[str, Any]) -> None:
+    found = list(shown(document))
+    wrong = {
+        f"{path}: {problem.message}"
+        for path, schema, example in found
+        for problem in Draft202012Validator({**schema, "components": document["components"]}).iter_errors(example)
+    }
+    assert wrong == set()
+    assert {True, False} == {path.startswith("/components") for path, _, _ in found}
+
+
+def test_every_schema_of_the_description_is_a_schema(document: dict[str, Any]) -> None:
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    assert document["openapi"].startswith("3.1")
+
+
+def test_every_reference_of_the_description_leads_somewhere(document: dict[str, Any]) -> None:
+    pointers = {node["$ref"] for _, node in nodes(document) if isinstance(node.get("$ref"), str)}
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert pointers
+    assert pointers <= known
