@@ -14,6 +14,7 @@ SCALES = (1.0, 5.0)  # cells, sd of the smoothing
 FALSE_ALARMS = 0.01  # expected per scene and scale without any change
 CORE = 2.5  # z of a cell that belongs to a change whose peak is above the threshold
 EDGE = 0.35  # of the highest z within two cells: smoothing carries a sharp edge no further than half a cell
+SOFTENING = 10.0  # median variances added to a cell's own before it weighs
 TAIL_RANK = 0.998
 EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -43,8 +44,8 @@ def euler_threshold(cells: float, sigma: float, alarms: float = FALSE_ALARMS) ->
 
     Source: Worsley et al. (1992), doi:10.1038/jcbfm.1992.127.
 
-    >>> round(euler_threshold(100_000, 1.0), 1)
-    5.2
+    >>> round(euler_threshold(100_000, 1.0), 2)
+    5.49
     """
     resels = max(cells / (8 * np.log(2) * sigma**2), 1.0)
     z = np.linspace(1.0, 9.0, 8001)
@@ -53,18 +54,21 @@ def euler_threshold(cells: float, sigma: float, alarms: float = FALSE_ALARMS) ->
 
 
 def significance(field: Field, usable: Mask, sigma: float) -> Array:
-    """Return z of the inverse-variance weighted, Gaussian smoothed change, shape (rows, cols); 0 where not usable.
+    """Return z of the weighted, Gaussian smoothed change, shape (rows, cols); 0 where not usable.
 
     Args:
         field: The measurements.
         usable: Cells to use: those of the field that no hull has taken yet.
         sigma: Of the smoothing, cells.
     """
-    white = field.covariance.white * field.variance
-    weight = np.where(usable, 1.0 / np.where(usable, white, 1.0), 0.0)
+    white = np.where(usable, field.covariance.white * field.variance, 0.0)
+    if not usable.any():
+        return np.zeros(white.shape)
+    # Softened: the cells of a small steep pit vary most, and would drown in the quiet ground around it.
+    weight = np.where(usable, 1.0 / (white + SOFTENING * float(np.median(white[usable]))), 0.0)
     total = gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
     mean = gaussian_filter(weight * np.where(usable, field.change, 0.0), sigma, mode="constant", truncate=3.0)
-    squares = gaussian_filter(weight, sigma / np.sqrt(2), mode="constant", truncate=3.0 * np.sqrt(2))
+    squares = gaussian_filter(weight**2 * white, sigma / np.sqrt(2), mode="constant", truncate=3.0 * np.sqrt(2))
     seen = usable & (total > 0)
     total = np.where(seen, total, 1.0)
     noise = np.where(seen, squares, 1.0) / (4 * np.pi * sigma**2 * total**2)

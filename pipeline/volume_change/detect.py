@@ -11,7 +11,15 @@ from pipeline.geometry.spacing import mean_spacing
 from pipeline.volume_change import difference_kernels as kernels
 from pipeline.volume_change.changes import Changes, find_changes
 from pipeline.volume_change.covariance import Covariance, estimate
-from pipeline.volume_change.difference import Surface, across_gaps, choose_cell, common_raster, compare, surface
+from pipeline.volume_change.difference import (
+    Surface,
+    across_gaps,
+    choose_cell,
+    common_raster,
+    compare,
+    like_neighbours,
+    surface,
+)
 from pipeline.volume_change.ground import Ground
 from pipeline.volume_change.growth import Field, Labels
 from pipeline.volume_change.hulls import centre_of, outline
@@ -90,6 +98,7 @@ def detect(
     hulls, order = _hulls(measured, changes, grids, min_score, classified="class" in ground.method)
     labels = _renumbered(changes.labels, order)
     kept = tuple(measured[i] for i in order)
+    whole = np.where(changes.labels > 0, changes.change, like_neighbours(diff))
     centred = stable.cells if "z" in registration.dof else None
     report(0.7, "measuring along normals")
     core = _core(ground.pre, post, grids, errors, labels)
@@ -103,7 +112,7 @@ def detect(
         hulls=hulls,
         labels=labels,
         totals=totals(kept, changes, field, sum(hull.area for hull in hulls)),
-        site=site_totals(measured, changes, field, np.where(changes.labels > 0, changes.change, bridged), centred),
+        site=site_totals(measured, changes, field, whole, centred),
         warnings=(*ground.notices, *notices_of(registration, errors, stable, diff, field.covariance)),
     )
 

@@ -116,12 +116,27 @@ def across_gaps(diff: Difference) -> Array:
 
     Each survey's surface is interpolated by itself, so that a cell which one survey saw keeps that height.
     """
-    seen = np.isfinite(diff.change)
-    gaps = binary_closing(np.pad(seen, 2), np.ones((3, 3), dtype=bool))[2:-2, 2:-2] & ~seen
+    gaps = narrow_gaps(diff)
     if not gaps.any():
         return diff.change
     heights = [interpolated(grid, np.isfinite(grid)) for grid in (diff.before, diff.after)]
     return np.where(gaps, heights[1] - heights[0], diff.change)
+
+
+def like_neighbours(diff: Difference) -> Array:
+    """Return the change with narrow gaps filled by their neighbours' change, m.
+
+    For sums over the whole site: on a slope the border cells of an interpolated surface lean inwards, and what
+    only one survey saw there would add up to a change that is none.
+    """
+    gaps = narrow_gaps(diff)
+    return np.where(gaps, interpolated(diff.change, np.isfinite(diff.change)), diff.change)
+
+
+def narrow_gaps(diff: Difference) -> Mask:
+    """Return the cells that not both surveys saw, with seen ones close by on both sides."""
+    seen = np.isfinite(diff.change)
+    return np.asarray(binary_closing(np.pad(seen, 2), np.ones((3, 3), dtype=bool))[2:-2, 2:-2] & ~seen)
 
 
 def interpolated(values: Array, known: Mask) -> Array:

@@ -140,3 +140,15 @@ def test_sharp_edges_are_not_smeared() -> None:
     changes, _ = found_in(pair, cell)
     # Half a cell on either side of the edge may be cut by it; one ring beyond may be kept.
     assert (changes.labels > 0).sum() * cell**2 < np.pi * (6 + 1.5 * cell) ** 2
+
+
+def test_where_nothing_may_be_used_nothing_is_significant() -> None:
+    field = blobs((50, 50, 10, 1.0))
+    assert not significance(field, np.zeros((100, 100), bool), 1.0).any()
+
+
+def test_a_small_steep_pit_in_quiet_ground_does_not_drown_in_it() -> None:
+    field = blobs((50, 50, 1.2, 1.0))
+    pit = disc((100, 100), 50, 50, 1.2)
+    steep = Field(field.change, np.where(pit, 0.1**2, 0.01**2), field.usable, field.covariance, 1.0)
+    assert found(steep).labels[50, 50] > 0

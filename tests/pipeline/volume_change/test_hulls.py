@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from shapely import MultiPolygon, Point, box
+from shapely import GeometryCollection, MultiPolygon, Point, box
 
-from pipeline.volume_change.hulls import centre_of, outline
+from pipeline.volume_change.hulls import centre_of, outline, polygons_of
 from pipeline.volume_change.types import Raster
 
 RASTER = Raster(100.0, 200.0, 0.5, 80, 80)
@@ -78,3 +78,19 @@ def test_heights_of_zero_still_have_an_outline() -> None:
     polygon = outline(mask, np.zeros(mask.shape), 1, 0, 0, RASTER)
     assert polygon.is_valid
     assert polygon.area > 0
+
+
+def test_heights_that_contradict_the_hull_leave_it_the_outline_of_its_cells() -> None:
+    mask = np.zeros((9, 9), bool)
+    mask[3:6, 3:6] = True
+    height = np.where(mask, -0.5, 0.0)
+    height[4, 4] = 0.4
+    polygon = outline(mask, height, 1, 0, 0, RASTER)
+    assert polygon.is_valid
+    assert 0 < polygon.area <= 9 * 0.25
+
+
+def test_polygons_are_picked_out_of_any_collection() -> None:
+    nested = GeometryCollection([Point(0, 0), GeometryCollection([box(0, 0, 1, 1), MultiPolygon([box(2, 0, 3, 1)])])])
+    assert polygons_of(nested).area == 2.0
+    assert polygons_of(Point(0, 0)).is_empty

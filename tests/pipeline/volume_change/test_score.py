@@ -68,3 +68,15 @@ def test_a_rough_hull_on_smooth_ground_stands_out() -> None:
 def test_unknown_roughness_counts_as_usual() -> None:
     look = appearance(HULL, np.zeros((40, 40)), np.full((40, 40), np.nan), 0.001, np.zeros((40, 40)), 0.5)
     assert (look.roughness, look.contrast) == (0.0, 0.0)
+
+
+def test_a_vehicle_that_the_ground_filter_cut_low_is_an_object() -> None:
+    remains = Appearance(roughness=1.0, contrast=1.2, above=0.2, rim_gradient=1.0)
+    assert kind_of(remains) == "object"
+
+
+def test_a_strip_too_narrow_for_a_gradient_has_none() -> None:
+    strip = np.ones((2, 20), bool)
+    hull = replace(HULL, box=np.s_[0:2, 0:20], inside=strip, weights=strip.astype(float))
+    look = appearance(hull, np.ones((2, 20)), np.full((2, 20), 0.001), 0.001, np.zeros((2, 20)), 0.5)
+    assert look.rim_gradient == 0.0

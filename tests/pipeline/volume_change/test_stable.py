@@ -146,3 +146,37 @@ def test_the_error_of_a_mean_is_as_large_as_it_turns_out_to_be() -> None:
         means.append(float((window * field).sum()))
         predicted.append(covariance_of(window, np.full((90, 90), 4e-4), covariance, 1.0))
     assert np.sqrt(np.mean(predicted)) == pytest.approx(np.std(means), rel=0.35)
+
+
+def test_a_wide_sum_on_a_coarsened_grid_keeps_its_variance() -> None:
+    covariance = Covariance(1.0, np.array([0.4]), np.array([30.0]), 100.0)
+    window = np.zeros((700, 600))
+    window[100:600, 50:551] = 1.0
+    # The double integral of a Gaussian covariance over a rectangle is a product of one-dimensional ones.
+    expected = 0.4
+    for n in (500, 501):
+        steps = np.arange(1, n)
+        expected *= n + 2 * float(((n - steps) * np.exp(-0.5 * (steps / 30.0) ** 2)).sum())
+    assert cross([window], covariance, 1.0)[0, 0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_stable_ground_in_distant_pieces_is_correlated_piece_by_piece() -> None:
+    mask = np.zeros((1200, 60), bool)
+    mask[:40], mask[-40:] = True, True
+    change = np.where(mask, noise((1200, 60), 0.02, 0.0, 1.0), 0.0)
+    covariance = estimate(change, np.full(change.shape, 4e-4), mask, 1.0)
+    assert covariance.white == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_strip_of_stable_cells_too_short_for_lags_is_all_white() -> None:
+    mask = np.zeros((4, 4), bool)
+    mask[:, :3] = True
+    rng = np.random.default_rng(2)
+    covariance = estimate(rng.normal(0, 0.02, (4, 4)), np.full((4, 4), 4e-4), mask, 1.0)
+    assert covariance.sill == 0.0
+    assert covariance.offset > 0
+
+
+def test_no_sample_has_no_covariance() -> None:
+    lags, covariances, pairs = autocovariance(np.zeros((5, 5)), np.zeros((5, 5), bool), 1.0)
+    assert len(lags) == len(covariances) == len(pairs) == 0

@@ -119,3 +119,13 @@ def test_a_half_width_adds_independent_errors_and_widens_what_is_known_from_few_
 def test_intervals_stay_at_or_above_their_floor() -> None:
     assert around(1.0, 3.0, floor=0.0) == (0.0, 4.0)
     assert build_totals(2.0, 5.0, 1.0, 1.0, 1.5, 9.0).net_volume_ci95 == (1.5, 4.5)
+
+
+def test_without_ground_around_a_change_its_volume_stands_as_measured() -> None:
+    covariance = Covariance(1.0, np.array([0.02**2]), np.array([20.0]), 1e4)
+    change = np.full((20, 20), 0.5)
+    field = Field(change, np.full(change.shape, 1e-4), np.ones(change.shape, bool), covariance, 1.0)
+    changes = Changes(np.ones((20, 20), np.int32), np.array([0, 1], np.int8), np.array([0.0, 5.0]), change)
+    (only,) = measure(changes, field)
+    assert only.net == pytest.approx(200.0)
+    assert only.correlated > 0.9 * 0.02 * 400 * 0.8
