@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RegistrationFailed
-from pipeline.volume_change.difference import across_gaps, choose_cell, common_raster, compare, difference, surface
+from pipeline.volume_change.difference import (
+    across_gaps,
+    choose_cell,
+    common_raster,
+    compare,
+    difference,
+    like_neighbours,
+    surface,
+)
 from tests.pipeline.volume_change.pairs import cloud
 
 RNG = np.random.default_rng(7)
@@ -95,6 +103,16 @@ def test_narrow_gaps_are_bridged_and_wide_ones_are_not() -> None:
     assert np.isfinite(bridged[5:-5, column - 1 : column + 1]).all()
     assert np.nanmax(np.abs(bridged[5:-5, 8:13] - 0.4)) < 0.35
     assert np.isnan(bridged[5:-5, int(23 - raster.x0)]).all()
+
+
+def test_border_cells_that_one_survey_saw_do_not_make_a_tilted_plane_change() -> None:
+    points = plane(20_000, 30.0)
+    ragged = (points[:, 0] > 29) & (np.floor(points[:, 1]) % 2 == 0)
+    raster = common_raster(points, points, 1.0)
+    result = compare(surface(points, raster), surface(points[~ragged], raster), raster)
+    filled = like_neighbours(result)
+    assert np.isfinite(filled).sum() > np.isfinite(result.change).sum() + 10
+    assert np.nanmax(np.abs(filled)) < 1e-9
 
 
 def test_a_rough_face_in_both_surveys_is_not_measured_better_than_its_surroundings() -> None:
