@@ -51,7 +51,8 @@ def demo(out: Path) -> None:
     """
     began = time.monotonic()
     say = Console(stderr=True, highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started it deaf to Ctrl-C
+        signal.signal(number, _interrupt)
     with ExitStack() as kept:
         sample = kept.enter_context(_sample())
         folder = kept.enter_context(_service_folder())
