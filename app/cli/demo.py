@@ -88,7 +88,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 def _sample() -> Iterator[Path]:
     """Yield a folder with the sample's files, also if the package is not unpacked."""
     with ExitStack() as kept:
-        found = [kept.enter_context(as_file(files("samples") / "ttp" / name)) for name in _SAMPLE]
+        found = [kept.enter_context(as_file(files("app.samples") / "ttp" / name)) for name in _SAMPLE]
         if len({path.parent for path in found}) == 1:
             yield found[0].parent
             return

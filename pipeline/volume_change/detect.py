@@ -8,10 +8,8 @@ from scipy.ndimage import binary_dilation
 
 from pipeline.clouds import PointCloud
 from pipeline.geometry.spacing import mean_spacing
-from pipeline.volume_change import difference_kernels as kernels
-from pipeline.volume_change.changes import Changes, find_changes
-from pipeline.volume_change.covariance import Covariance, estimate
-from pipeline.volume_change.difference import (
+from pipeline.volume_change.comparison import difference_kernels as kernels
+from pipeline.volume_change.comparison.difference import (
     Surface,
     across_gaps,
     choose_cell,
@@ -20,13 +18,13 @@ from pipeline.volume_change.difference import (
     like_neighbours,
     surface,
 )
+from pipeline.volume_change.comparison.m3c2 import SHORTEST, core_points, m3c2
+from pipeline.volume_change.delineation.changes import Changes, find_changes
+from pipeline.volume_change.delineation.growth import Field, Labels
+from pipeline.volume_change.delineation.hulls import centre_of, outline
+from pipeline.volume_change.delineation.score import appearance, kind_of, score_of
 from pipeline.volume_change.ground import Ground
-from pipeline.volume_change.growth import Field, Labels
-from pipeline.volume_change.hulls import centre_of, outline
-from pipeline.volume_change.m3c2 import SHORTEST, core_points, m3c2
 from pipeline.volume_change.notices import notices_of
-from pipeline.volume_change.score import appearance, kind_of, score_of
-from pipeline.volume_change.stable import NMAD, StableGround, error_model, stable_ground
 from pipeline.volume_change.types import (
     Analysis,
     Array,
@@ -39,7 +37,9 @@ from pipeline.volume_change.types import (
     Registration,
     Surveys,
 )  # fmt: skip
-from pipeline.volume_change.volumes import Measured, around, measure, site_totals, totals
+from pipeline.volume_change.uncertainty.covariance import Covariance, estimate
+from pipeline.volume_change.uncertainty.stable import NMAD, StableGround, error_model, stable_ground
+from pipeline.volume_change.uncertainty.volumes import Measured, around, measure, site_totals, totals
 
 MOST_ABOVE = 0.15  # share of points above the ground from which a cell's filtered ground is not to be trusted
 BACKGROUND_GAP = 2.0  # m, and at least three cells: from hulls to what counts as unchanged

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pipeline.volume_change.covariance import Covariance
-from pipeline.volume_change.stable import StableGround
 from pipeline.volume_change.types import Difference, ErrorModel, Notice, Registration
+from pipeline.volume_change.uncertainty.covariance import Covariance
+from pipeline.volume_change.uncertainty.stable import StableGround
 
 SMALLEST_OFFSET = 0.01  # m
 SIGNIFICANT = 3.0  # standard errors

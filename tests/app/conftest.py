@@ -21,7 +21,7 @@ import psycopg2
 import pytest
 from fastapi.testclient import TestClient
 
-import samples
+import app.samples
 from app.context import Context, Policy
 from app.db.migrate import upgrade
 from app.db.models import Task, Upload
@@ -34,7 +34,7 @@ from pipeline import testing, volume_change
 from pipeline.contracts import InputSlot, Spec
 from pipeline.registry import Catalogue
 
-SAMPLES = Path(samples.__file__).parent / "ttp"
+SAMPLES = Path(app.samples.__file__).parent / "ttp"
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 FOUR = Spec(
     name="four",

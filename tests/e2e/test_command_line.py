@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.service
 VOLCAL = Path(sys.executable).with_name("volcal")
-SAMPLE = Path(__file__).parents[2] / "samples" / "ttp"
+SAMPLE = Path(__file__).parents[2] / "app" / "samples" / "ttp"
 
 
 @pytest.fixture(scope="module")

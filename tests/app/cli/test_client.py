@@ -11,7 +11,7 @@ from app.cli.client import check, gather, parse_settings, status_of
 from app.client import ClientError, Refused, TaskFailed, TransferFailed, Unreachable
 from pipeline.errors import InputInvalid
 
-SAMPLE = Path(__file__).parents[3] / "samples" / "ttp"
+SAMPLE = Path(__file__).parents[3] / "app" / "samples" / "ttp"
 PRE, POST, STABLE = SAMPLE / "pre_2015.laz", SAMPLE / "post_2023.laz", SAMPLE / "stable_area.shp"
 NOBODY = "http://127.0.0.1:9"
 

@@ -8,13 +8,13 @@ from shapely import MultiPolygon, Polygon
 
 from benchmarks.scenes import ORIGIN, Bump, Plateau, Scene, hills
 from pipeline.clouds import PointCloud
-from pipeline.volume_change.changes import Changes, find_changes
+from pipeline.volume_change.comparison.difference import across_gaps, difference, surface
+from pipeline.volume_change.delineation.changes import Changes, find_changes
+from pipeline.volume_change.delineation.growth import Field
 from pipeline.volume_change.detect import detect
-from pipeline.volume_change.difference import across_gaps, difference, surface
 from pipeline.volume_change.ground import Ground
-from pipeline.volume_change.growth import Field
-from pipeline.volume_change.stable import error_model, stable_ground
 from pipeline.volume_change.types import Analysis, Registration, Surveys
+from pipeline.volume_change.uncertainty.stable import error_model, stable_ground
 
 
 def silent(fraction: float, stage: str) -> None:

@@ -5,9 +5,9 @@ import pytest
 from scipy.ndimage import label
 
 from benchmarks.scenes import Bump, Plateau, flat
-from pipeline.volume_change.changes import euler_threshold, find_changes, significance
-from pipeline.volume_change.covariance import Covariance
-from pipeline.volume_change.growth import Field, merge_fragments
+from pipeline.volume_change.delineation.changes import euler_threshold, find_changes, significance
+from pipeline.volume_change.delineation.growth import Field, merge_fragments
+from pipeline.volume_change.uncertainty.covariance import Covariance
 from tests.pipeline.volume_change.pairs import found_in, scene
 
 NO_CORRELATION = Covariance(1.0, np.zeros(1), np.ones(1), 1e4)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RegistrationFailed
-from pipeline.volume_change.difference import (
+from pipeline.volume_change.comparison.difference import (
     across_gaps,
     choose_cell,
     common_raster,

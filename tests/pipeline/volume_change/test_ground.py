@@ -9,7 +9,7 @@ from pipeline.clouds import PointCloud
 from pipeline.errors import InputInvalid
 from pipeline.volume_change.ground import ground_mask, select_ground
 
-SAMPLE = Path(__file__).resolve().parents[3] / "samples" / "ttp"
+SAMPLE = Path(__file__).resolve().parents[3] / "app" / "samples" / "ttp"
 RNG_SEED = 5
 
 

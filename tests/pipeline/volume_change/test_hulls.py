@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from shapely import GeometryCollection, MultiPolygon, Point, box
 
-from pipeline.volume_change.hulls import centre_of, outline, polygons_of
+from pipeline.volume_change.delineation.hulls import centre_of, outline, polygons_of
 from pipeline.volume_change.types import Raster
 
 RASTER = Raster(100.0, 200.0, 0.5, 80, 80)

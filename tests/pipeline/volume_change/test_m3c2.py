@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.volume_change.difference import common_raster
-from pipeline.volume_change.m3c2 import NORMAL_RADIUS, RADIUS, core_points, m3c2
+from pipeline.volume_change.comparison.difference import common_raster
+from pipeline.volume_change.comparison.m3c2 import NORMAL_RADIUS, RADIUS, core_points, m3c2
 
 RNG = np.random.default_rng(11)
 

@@ -9,14 +9,14 @@ import pytest
 import shapely
 from pyproj import CRS, Transformer
 
-import samples
+import app.samples
 from pipeline.errors import InputInvalid, InputTooLarge, RegistrationFailed, StableAreaEmpty
 from pipeline.volume_change.read import read_surveys
 from pipeline.volume_change.types import Surveys
 from tests.pipeline.formats import files
 
 US_FOOT = 1200 / 3937
-TTP = Path(samples.__file__).parent / "ttp"
+TTP = Path(app.samples.__file__).parent / "ttp"
 UTM = CRS.from_epsg(26917)
 PRE, POST = files.terrain(), files.terrain(seed=2)
 

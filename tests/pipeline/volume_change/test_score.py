@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.volume_change.score import Appearance, appearance, kind_of, probability, score_of
-from pipeline.volume_change.volumes import Measured
+from pipeline.volume_change.delineation.score import Appearance, appearance, kind_of, probability, score_of
+from pipeline.volume_change.uncertainty.volumes import Measured
 
 MASK = np.zeros((40, 40), bool)
 MASK[12:28, 12:28] = True

@@ -3,9 +3,9 @@ import pytest
 from shapely import MultiPolygon, Polygon, box
 
 from pipeline.errors import StableAreaEmpty
-from pipeline.volume_change.covariance import Covariance, autocovariance, covariance_of, cross, estimate
-from pipeline.volume_change.stable import StableGround, error_model, inside, stable_ground
 from pipeline.volume_change.types import Difference, Raster
+from pipeline.volume_change.uncertainty.covariance import Covariance, autocovariance, covariance_of, cross, estimate
+from pipeline.volume_change.uncertainty.stable import StableGround, error_model, inside, stable_ground
 
 
 def noise(shape: tuple[int, int], white: float, smooth: float, scale: float, seed: int = 0) -> np.ndarray:

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.volume_change.changes import Changes, find_changes
-from pipeline.volume_change.covariance import Covariance
-from pipeline.volume_change.growth import Field
-from pipeline.volume_change.volumes import around, build_totals, half_width, measure, site_totals, totals
+from pipeline.volume_change.delineation.changes import Changes, find_changes
+from pipeline.volume_change.delineation.growth import Field
+from pipeline.volume_change.uncertainty.covariance import Covariance
+from pipeline.volume_change.uncertainty.volumes import around, build_totals, half_width, measure, site_totals, totals
 from tests.pipeline.volume_change.test_changes import blobs, disc
 from tests.pipeline.volume_change.test_stable import noise
 

@@ -1,0 +1,1 @@
+"""Where the changes are: finding, growing, outlining and scoring them."""

@@ -1,0 +1,1 @@
+"""How sure one may be: the error on stable ground, its covariance, and the intervals of volumes."""
