@@ -1,1 +1,0 @@
-"""Bundled real surveys: Tommy Thompson Park, Toronto, airborne lidar 2015 and 2023."""
