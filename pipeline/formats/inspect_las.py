@@ -185,9 +185,7 @@ def _walk_evlrs(source: Source, at: int, count: int) -> list[tuple[bytes, int, b
     return found
 
 
-def _check_laszip(
-    source: Source, laszip: bytes, form: int, record: int, count: int, points_at: int
-) -> Laszip:
+def _check_laszip(source: Source, laszip: bytes, form: int, record: int, count: int, points_at: int) -> Laszip:
     if len(laszip) < 34:
         raise source.invalid("is marked as compressed but lacks the LASzip record", _REWRITE)
     compressor, coder = unpack_from("<HH", laszip, 0)

@@ -61,8 +61,10 @@ def ply_header(source: Source) -> PlyHeader:
     head = source.read(0, MAX_HEADER)
     end = re.search(rb"\nend_header[ \t]*\r?\n", head)
     if end is None:
-        raise source.truncated("its PLY header does not end") if len(head) < MAX_HEADER else source.invalid(
-            "has a damaged PLY header: it does not end", CLOUD_REMEDY
+        raise (
+            source.truncated("its PLY header does not end")
+            if len(head) < MAX_HEADER
+            else source.invalid("has a damaged PLY header: it does not end", CLOUD_REMEDY)
         )
     order, skip, count, columns = _ply_grammar(source, head[: end.start()].decode("latin-1").splitlines())
     header = PlyHeader(order, count, columns, end.end() + skip)
@@ -188,8 +190,10 @@ def _separators(line: str) -> tuple[str, str]:
         return ";", "," if re.search(r"\d,\d", line) else "."
     if "," in line:
         words = line.split()
-        commas_are_decimal = len(words) >= 3 and all(word.count(",") <= 1 for word in words[:3]) and (
-            "." not in line and not any(word.endswith(",") for word in words)
+        commas_are_decimal = (
+            len(words) >= 3
+            and all(word.count(",") <= 1 for word in words[:3])
+            and ("." not in line and not any(word.endswith(",") for word in words))
         )
         return ("", ",") if commas_are_decimal else (",", ".")
     return "", "."

@@ -35,9 +35,7 @@ class Ground:
     system: crs.System | None
 
 
-def stable_area(
-    ground: Ground, agreed: Agreement, clouds: Sequence[PointCloud], notices: list[Notice]
-) -> MultiPolygon:
+def stable_area(ground: Ground, agreed: Agreement, clouds: Sequence[PointCloud], notices: list[Notice]) -> MultiPolygon:
     """Return the union of the stable polygons, local metres, valid and not empty.
 
     Args:

@@ -84,7 +84,7 @@ def test_keys_give_units_even_without_a_known_system() -> None:
     assert system.scale[2] == pytest.approx(US_FOOT)
 
 
-@pytest.mark.parametrize("data", [b"", b"\1\2\3", bytes(8), b"\xff" * 40, b"PROJCS[\"broken\""])
+@pytest.mark.parametrize("data", [b"", b"\1\2\3", bytes(8), b"\xff" * 40, b'PROJCS["broken"'])
 def test_damaged_records_name_no_system(data: bytes) -> None:
     assert crs.from_las(((2112, data), (34735, data))) is None
 

@@ -7,7 +7,7 @@ import pytest
 import shapely
 from shapely import Point
 
-import samples
+from app import samples
 from pipeline.volume_change.detect import detect
 from pipeline.volume_change.ground import select_ground
 from pipeline.volume_change.read import read_surveys
