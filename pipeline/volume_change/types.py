@@ -204,5 +204,5 @@ class Analysis:
     hulls: tuple[Hull, ...]
     labels: NDArray[np.int32]  # (rows, cols): number of the hull (1-based position in ``hulls``), 0 = none
     totals: Totals  # over the hulls
-    site: Totals  # over every cell both surveys saw: undetected change included
+    site: Totals  # over every cell both surveys saw and narrow gaps between them: undetected change included
     warnings: tuple[Notice, ...]

@@ -16,8 +16,7 @@ ANNULI = ((1.5, 6.0), (6.0, 15.0))  # cells from the hull: ground that shows the
 FEWEST_AROUND = 12  # cells of an annulus
 RIM = 0.5  # sd of what lies beyond the outline, in volumes that the profile of its rim lets expect there
 DECAY = (0.1, 0.8)  # heights of the outermost ring over the next; a profile falls neither faster nor slower
-GAP = 0.3  # relative error of a volume that had to be interpolated inside a hull
-BRIDGED = 0.5  # the same between hulls, where gaps are mostly water and edges: nothing says how they changed
+GAP = 0.3  # relative error of a volume that had to be interpolated
 TWO_SIDED = 1.959964
 
 Box = tuple[slice, slice]
@@ -234,7 +233,7 @@ def _area_sum(change: Array, cells: Mask, field: Field, centred_on: Mask | None,
         white += np.pi / 2 * share**2 * on_stable - 2 * share * common
         weights = weights - share * centred_on
     correlated = float(cross([weights], own, field.cell)[0, 0])
-    gap = BRIDGED / GAP * area * float(np.abs(change[cells & ~known]).sum())
+    gap = area * float(np.abs(change[cells & ~known]).sum())
     half = half_width(area * max(white, 0.0) ** 0.5, area * max(correlated, 0.0) ** 0.5, beyond, gap, own.freedom())
     return area * float(change[cells].sum()), half
 
