@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, label
 
 from pipeline.clouds import PointCloud
 from pipeline.geometry.spacing import mean_spacing
@@ -41,6 +41,7 @@ from pipeline.volume_change.uncertainty.covariance import Covariance, estimate
 from pipeline.volume_change.uncertainty.stable import NMAD, StableGround, error_model, stable_ground
 from pipeline.volume_change.uncertainty.volumes import Measured, around, measure, site_totals, totals
 
+SMALLEST_OBJECT = 1.5  # m²: what covers less leaves no low parts behind that would be taken for ground
 MOST_ABOVE = 0.15  # share of points above the ground from which a cell's filtered ground is not to be trusted
 BACKGROUND_GAP = 2.0  # m, and at least three cells: from hulls to what counts as unchanged
 SMOOTHEST = 2.5e-5  # m², 5 mm: no survey of natural ground is smoother, so what is rougher is not yet a plant
@@ -145,7 +146,12 @@ def _trusted(grids: _Grids, method: str) -> Mask:
     """
     if "filter" not in method:
         return np.ones(grids.above.shape, dtype=bool)
-    return ~binary_dilation(grids.above > MOST_ABOVE, np.ones((3, 3), dtype=bool))
+    around = np.ones((3, 3), dtype=bool)
+    # A few stray points, such as the brink of a wall that the filter took, are no plant and no vehicle.
+    pieces, _ = label(grids.above > MOST_ABOVE, around)
+    wide = np.bincount(pieces.ravel()) * grids.diff.raster.cell**2 >= SMALLEST_OBJECT
+    wide[0] = False
+    return np.asarray(~binary_dilation(wide[pieces], around))
 
 
 def _background(field: Field, changes: Changes, stable: StableGround, errors: ErrorModel) -> Covariance:
