@@ -19,6 +19,7 @@ from pipeline.registry import CATALOGUE
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("app", "worker", "pipeline", "migrations")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 MAX_LINES, MAX_FUNCTION = 400, 50
 
 
@@ -109,6 +110,13 @@ def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     if ast.get_docstring(node) is None or first.end_lineno is None:
         return 0
     return first.end_lineno - first.lineno + 1
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_in_the_docs_resolves(path: Path) -> None:
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^()\s]+)\)", path.read_text())]
+    relative = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+    assert [target for target in relative if not (path.parent / target).exists()] == []
 
 
 def test_commands_that_the_readme_shows_exist() -> None:
