@@ -220,7 +220,8 @@ def _area_sum(change: Array, cells: Mask, field: Field, centred_on: Mask | None,
     if not cells.any():
         return 0.0, 0.0
     area = field.cell**2
-    own = replace(field.covariance, offset=0.0)
+    # An offset that was removed is accounted for below; one that was left in is an error of every cell alike.
+    own = field.covariance if centred_on is None else replace(field.covariance, offset=0.0)
     known = np.isfinite(field.variance)
     weights = cells.astype(float)
     white = own.white * float(field.variance[cells & known].sum())

@@ -45,3 +45,11 @@ def test_intervals_hold_the_truth_about_nineteen_times_in_twenty(correlated: flo
     assert sum(sites) >= 34
     # And they are not bought by width.
     assert np.median(widths) < 2 * np.quantile(errors, 0.95)
+
+
+def test_an_offset_that_is_left_in_is_within_the_interval_of_the_site() -> None:
+    pair = scene(seed=1, surface=flat(), density=4.0, noise=0.02, size=100.0, margin=10.0)
+    pre, post = clouds_of(pair)
+    raised = post.moved(moved_by(0.05).matrix)
+    low, high = analyse(pre, raised, stable_of(pair)).site.net_volume_ci95
+    assert low <= 0.0 <= high
