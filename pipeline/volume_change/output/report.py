@@ -87,8 +87,10 @@ def _volumes(owner: Hull | Totals) -> dict[str, str]:
     found = {}
     for name in ("cut", "fill", "net"):
         value, interval = getattr(owner, f"{name}_volume"), getattr(owner, f"{name}_volume_ci95")
-        found[name] = words.volume(value, interval, signed=name == "net")
-        found[f"{name}_range"] = words.between(interval, signed=name == "net")
+        # a narrow column may break before "±" and "to", never inside a figure
+        whole = words.volume(value, interval, signed=name == "net")
+        found[name] = whole.replace(" m³", "\N{NO-BREAK SPACE}m³").replace("± ", "±\N{NO-BREAK SPACE}")
+        found[f"{name}_range"] = words.between(interval, signed=name == "net").replace("to ", "to\N{NO-BREAK SPACE}")
     return found
 
 
