@@ -48,6 +48,42 @@ def test_every_code_is_documented(kind: type[VolcalError | PipelineError]) -> No
     assert f"`{kind.code}`" in (ROOT / "docs/errors.md").read_text()
 
 
+def told_codes(tree: ast.AST) -> Iterator[str]:
+    """Yield the codes that a module gives to its errors by itself, not those that it passes on."""
+    for node in ast.walk(tree):
+        said: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            said = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+            if isinstance(node.func, ast.Name) and node.func.id in {"stop_with", "fail", "_fail"}:
+                said += node.args[:1]
+        elif isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == "code" for to in node.targets):
+            said = [node.value]
+        for text in (part.value for each in said for part in ast.walk(each) if isinstance(part, ast.Constant)):
+            if isinstance(text, str) and re.fullmatch(r"[A-Z]+(_[A-Z]*)*", text):
+                yield text
+
+
+CLIENT_CODES = sorted(
+    {
+        code
+        for package in ("app/cli", "app/client")
+        for path in (ROOT / package).glob("*.py")
+        for code in told_codes(ast.parse(path.read_text()))
+    }
+)
+
+
+@pytest.mark.parametrize("code", CLIENT_CODES)
+def test_every_code_of_the_command_line_is_documented(code: str) -> None:
+    part = (ROOT / "docs/errors.md").read_text().partition("## What only the command line says")[2]
+    everywhere = {kind.code for kind in (*APP_ERRORS, *RUN_ERRORS)} | {"INTERNAL"}
+    assert re.search(rf"^\| `{code}(<status>)?` \|", part, re.M) or code in everywhere
+
+
+def test_codes_of_the_command_line_are_found() -> None:
+    assert {"UNREACHABLE", "TRANSFER", "WAITED", "NOT_VOLCAL", "PORT_IN_USE", "DATA_IN_USE"} <= set(CLIENT_CODES)
+
+
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_is_documented_with_its_default(name: str) -> None:
     line = next(
