@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check lint types contracts unit service coverage format openapi schema bench-speed bench-upload clean
+.PHONY: help install demo up test check lint types contracts unit service coverage format openapi bench-speed bench-accuracy bench-upload clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ openapi: install ## Write docs/openapi.json
 
 bench-speed: install ## Time `volcal run` at 0.5, 1 and 5 M points a cloud
 	$(BIN)/python benchmarks/speed.py
+
+bench-accuracy: install ## Hold the method against synthetic pairs whose truth is known
+	$(BIN)/python benchmarks/accuracy.py
 
 bench-upload: install ## Measure the upload endpoint
 	$(BIN)/python benchmarks/tus.py
