@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.geometry.raster_kernels import bounds
+
 Array = NDArray[np.float64]
 
 _SAMPLE = 100_000
@@ -24,7 +26,7 @@ def grid_over(points: Array, cell: float, most_cells: int) -> tuple[float, float
     >>> grid_over(np.array([[0.0, 0], [10, 4.9]]), 1.0, 1000)
     (0.0, 0.0, 1.0, 5, 11)
     """
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    low, high = bounds(points)
     if _cells(low, high, cell) > most_cells:
         low, high = trimmed_extent(points)
         while _cells(low, high, cell) > most_cells:
@@ -42,10 +44,8 @@ def trimmed_extent(points: Array) -> tuple[Array, Array]:
     sample = points[:: max(1, len(points) // _SAMPLE), :2]
     low, high = np.quantile(sample, [_TRIM, 1 - _TRIM], axis=0, method="nearest")
     margin = _MARGIN * (high - low)
-    return (
-        np.maximum(low - margin, points[:, :2].min(axis=0)),
-        np.minimum(high + margin, points[:, :2].max(axis=0)),
-    )
+    lowest, highest = bounds(points)
+    return np.maximum(low - margin, lowest), np.minimum(high + margin, highest)
 
 
 def _cells(low: Array, high: Array, cell: float) -> float:

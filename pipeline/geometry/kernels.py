@@ -134,6 +134,50 @@ def _least_axis(a: Floats) -> tuple[float, float, float, float]:
     return a[least, least], v[0, least], v[1, least], v[2, least]
 
 
+@njit(cache=True, nogil=True)
+def _scatter(
+    points: Floats,
+    starts: Ints,
+    span: tuple[int, int, int, int, int],
+    core: tuple[float, float, float],
+    r2: float,
+    a: Floats,
+) -> int:
+    """Fill in the covariance of the points within a sphere; returns how many there are."""
+    row0, row1, col0, col1, cols = span
+    cx, cy, cz = core
+    n = 0
+    sx = sy = sz = 0.0
+    for row in range(row0, row1 + 1):
+        for i in range(starts[row * cols + col0], starts[row * cols + col1 + 1]):
+            dx = points[i, 0] - cx
+            dy = points[i, 1] - cy
+            dz = points[i, 2] - cz
+            if dx * dx + dy * dy + dz * dz > r2:
+                continue
+            n += 1
+            sx += dx
+            sy += dy
+            sz += dz
+            a[0, 0] += dx * dx
+            a[0, 1] += dx * dy
+            a[0, 2] += dx * dz
+            a[1, 1] += dy * dy
+            a[1, 2] += dy * dz
+            a[2, 2] += dz * dz
+    if n > 0:
+        a[0, 0] = a[0, 0] / n - sx * sx / n / n
+        a[0, 1] = a[0, 1] / n - sx * sy / n / n
+        a[0, 2] = a[0, 2] / n - sx * sz / n / n
+        a[1, 1] = a[1, 1] / n - sy * sy / n / n
+        a[1, 2] = a[1, 2] / n - sy * sz / n / n
+        a[2, 2] = a[2, 2] / n - sz * sz / n / n
+        a[1, 0] = a[0, 1]
+        a[2, 0] = a[0, 2]
+        a[2, 1] = a[1, 2]
+    return n
+
+
 @njit(cache=True, parallel=True, nogil=True)
 def planes(
     points: Floats,
@@ -156,39 +200,13 @@ def planes(
             continue
         col0, col1 = _span(cx - radius, cx + radius, x0, cell, cols)
         row0, row1 = _span(cy - radius, cy + radius, y0, cell, rows)
-        n = 0
-        sx = sy = sz = 0.0
         a = np.zeros((3, 3))
+        n = 0
         if col1 >= col0:
-            for row in range(row0, row1 + 1):
-                for i in range(starts[row * cols + col0], starts[row * cols + col1 + 1]):
-                    dx = points[i, 0] - cx
-                    dy = points[i, 1] - cy
-                    dz = points[i, 2] - cz
-                    if dx * dx + dy * dy + dz * dz > r2:
-                        continue
-                    n += 1
-                    sx += dx
-                    sy += dy
-                    sz += dz
-                    a[0, 0] += dx * dx
-                    a[0, 1] += dx * dy
-                    a[0, 2] += dx * dz
-                    a[1, 1] += dy * dy
-                    a[1, 2] += dy * dz
-                    a[2, 2] += dz * dz
+            n = _scatter(points, starts, (row0, row1, col0, col1, cols), (cx, cy, cz), r2, a)
         count[k] = n
         if n < 3:
             continue
-        a[0, 0] = a[0, 0] / n - sx * sx / n / n
-        a[0, 1] = a[0, 1] / n - sx * sy / n / n
-        a[0, 2] = a[0, 2] / n - sx * sz / n / n
-        a[1, 1] = a[1, 1] / n - sy * sy / n / n
-        a[1, 2] = a[1, 2] / n - sy * sz / n / n
-        a[2, 2] = a[2, 2] / n - sz * sz / n / n
-        a[1, 0] = a[0, 1]
-        a[2, 0] = a[0, 2]
-        a[2, 1] = a[1, 2]
         value, ux, uy, uz = _least_axis(a)
         if uz < 0:
             ux, uy, uz = -ux, -uy, -uz
@@ -202,12 +220,16 @@ def planes(
 @njit(cache=True, nogil=True)
 def sample_by_place(points: Floats, keep_one_in: int) -> Floats:
     """Take about one in so many distinct places; points at the same place are kept or left together."""
-    bits = points.view(np.uint64)
     n = points.shape[0]
+    place = np.empty(2)
+    bits = place.view(np.uint64)
     chosen = np.empty((n, 2))
     m = 0
     for i in range(n):
-        h = bits[i, 0] * np.uint64(0x9E3779B97F4A7C15) ^ bits[i, 1] * np.uint64(0xC2B2AE3D27D4EB4F)
+        # + 0.0 folds the two zeros of IEEE 754 into one place.
+        place[0] = points[i, 0] + 0.0
+        place[1] = points[i, 1] + 0.0
+        h = bits[0] * np.uint64(0x9E3779B97F4A7C15) ^ bits[1] * np.uint64(0xC2B2AE3D27D4EB4F)
         h ^= h >> np.uint64(29)
         h *= np.uint64(0xBF58476D1CE4E5B9)
         h ^= h >> np.uint64(32)

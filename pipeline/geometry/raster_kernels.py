@@ -9,6 +9,18 @@ Bools = NDArray[np.bool_]
 
 
 @njit(cache=True, nogil=True)
+def bounds(points: Floats) -> tuple[Floats, Floats]:
+    """Lowest and highest x and y; many times faster than numpy along the short axis."""
+    low = np.full(2, np.inf)
+    high = np.full(2, -np.inf)
+    for i in range(points.shape[0]):
+        for k in range(2):
+            low[k] = min(low[k], points[i, k])
+            high[k] = max(high[k], points[i, k])
+    return low, high
+
+
+@njit(cache=True, nogil=True)
 def lowest(points: Floats, x0: float, y0: float, cell: float, rows: int, cols: int) -> Floats:
     """Lowest z of each cell; NaN where no point fell. Points outside the grid are left out."""
     grid = np.full((rows, cols), np.nan)

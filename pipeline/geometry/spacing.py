@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry.kernels import sample_by_place
 
-_SAMPLE = 200_000
+_SAMPLE = 100_000
 _POINTS_PER_CELL = 16
 _ROUNDS = 40
 
@@ -31,10 +31,9 @@ def mean_spacing(points: NDArray[np.float64]) -> float:
     """
     points = np.ascontiguousarray(points, dtype=np.float64)
     thinning = max(1, len(points) // _SAMPLE)
-    # + 0.0 folds the two zeros of IEEE 754 into one place.
-    places = np.unique(sample_by_place(points + 0.0, thinning), axis=0)
+    places = _distinct(sample_by_place(points, thinning))
     if len(places) < 2:
-        places, thinning = np.unique(points[:, :2], axis=0), 1
+        places, thinning = _distinct(points[:, :2]), 1
     if len(places) < 2:
         raise ValueError("the points lie at one place: they have no spacing")
     low = places.min(axis=0)
@@ -48,6 +47,11 @@ def mean_spacing(points: NDArray[np.float64]) -> float:
             break
         spacing = finer
     return spacing / float(np.sqrt(thinning))
+
+
+def _distinct(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    # As complex numbers: sorting those is ten times faster than sorting rows.
+    return np.unique(np.ascontiguousarray(places).view(np.complex128)).view(np.float64).reshape(-1, 2)
 
 
 def _occupied(offsets: NDArray[np.float64], cell: float) -> tuple[int, int]:

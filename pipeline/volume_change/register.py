@@ -22,6 +22,7 @@ CLEARLY_BETTER = 0.15  # the same for a pose that was searched for
 SAME_RELIEF = 0.68  # high-pass correlation that only a right pose reaches
 SEARCHED_RELIEF = 0.5  # the least of a searched pose: flat ground agrees with any other
 LEAST_OVERLAP = 0.2
+VALIDATED = 12_000  # anchors in the cross-validation
 _SUFFIX = {
     NOTHING: "",
     HEIGHT: " + vertical offset",
@@ -126,6 +127,7 @@ def _require(pose: Pose) -> None:
 def _supported(base: Pose, seed: int) -> tuple[int, ...]:
     """The freedoms that the deciding ground supports beyond the base."""
     anchors, later = base.pair.deciding
+    anchors = anchors.sampled(VALIDATED)
     seen = fine.distances(anchors, later, base.matrix)
     found = np.isfinite(seen.along)
     if found.sum() < 3:

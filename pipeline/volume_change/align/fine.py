@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 from pipeline.geometry.cells import CellList, cylinder_stats, normals
 from pipeline.geometry.rigid import apply, jacobian, motion, unscaled
+from pipeline.geometry.rigid_kernels import normal_equations
 from pipeline.volume_change.align.samples import COLUMN, Anchors, Later, Thinned, upward
 from pipeline.volume_change.types import Array, Mask
 
@@ -113,14 +114,14 @@ def robust_step(J: Array, r: Array, scale: Array, free: tuple[int, ...]) -> tupl
         Iteratively reweighted least squares with Tukey's biweight (Huber & Ronchetti, 2009).
     """
     relative = np.maximum(scale, 1e-9) / np.median(np.maximum(scale, 1e-9))
-    A = J[:, list(free)]
-    step = np.zeros(len(free))
+    A = np.ascontiguousarray(J[:, list(free)])
+    step: Array = np.zeros(len(free))
     for _ in range(REWEIGHTINGS):
         left = (r + A @ step) / relative
         weights = tukey_weights(left, spread(left)) / relative**2
-        H = A.T @ (A * weights[:, None])
+        H, g = normal_equations(A, weights, r)
         H += np.eye(len(free)) * max(RIDGE * np.trace(H) / len(free), 1e-12)
-        step = -np.linalg.solve(H, A.T @ (weights * r))
+        step = -np.asarray(np.linalg.solve(H, g), dtype=np.float64)
     full = np.zeros(6)
     full[list(free)] = step
     return full, spread(r + A @ step)

@@ -38,6 +38,11 @@ class Pair:
         return samples.spread_anchors(self.pre, self.spacing, self._region)
 
     @cached_property
+    def witnesses(self) -> samples.Anchors:
+        """A part of the anchors, enough to count how many agree."""
+        return self.anchors.sampled(samples.WITNESSES)
+
+    @cached_property
     def later(self) -> samples.Later:
         """The later survey as the anchors see it."""
         return samples.Later(self.post, self.spacing, self._region)
@@ -100,8 +105,8 @@ class Pose:
 
     @cached_property
     def seen(self) -> fine.Distances:
-        """The distances at the anchors of the whole site."""
-        return fine.distances(self.pair.anchors, self.pair.later, self.matrix)
+        """The distances at the witnesses."""
+        return fine.distances(self.pair.witnesses, self.pair.later, self.matrix)
 
     @cached_property
     def agreement(self) -> float:

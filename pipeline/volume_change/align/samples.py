@@ -15,7 +15,8 @@ from pipeline.volume_change.types import Array, Mask
 THINNABLE = 1_000_000  # points looked at to make the thinned clouds
 COARSE, MIDDLE = 8_000, 25_000  # points of the thinned clouds, at most
 COARSE_SPACINGS, MIDDLE_SPACINGS = 8.0, 4.0  # their cells, at least
-ANCHORS = 50_000
+ANCHORS = 50_000  # of the whole site; their cylinders hold most of the points that are indexed
+WITNESSES = 8_000  # of the anchors, to count how many agree
 INDEXED = 800_000  # points of each survey that are indexed
 CORE_SPACINGS = 2.5  # radius of a cylinder
 NORMAL_SPACINGS = 5.0  # radius of a plane fit
@@ -27,6 +28,7 @@ ROUGHEST = 3.0  # times the median roughness
 _MASK_CELLS = 160_000
 _MOST_CELLS = 16_000_000
 _GOLDEN = 0.618
+_PRIME = 100_003
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,13 @@ class Anchors:
             self.upright[keep],
             self.radius,
         )
+
+    def sampled(self, most: int) -> "Anchors":
+        """Return at most so many of the anchors, well spread."""
+        keep = np.zeros(len(self), dtype=bool)
+        # A prime stride visits a row-ordered grid of anchors all over, whatever its width.
+        keep[np.arange(min(most, len(self))) * _PRIME % max(len(self), 1)] = True
+        return self.select(keep) if len(self) > most else self
 
 
 def spread_anchors(points: Array, spacing: float, region: Region, area: shapely.MultiPolygon | None = None) -> Anchors:
