@@ -40,7 +40,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     ContentTypeWrong: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HeaderInvalid: HTTPStatus.BAD_REQUEST,
     UploadGone: HTTPStatus.GONE,
-    UploadStalled: HTTPStatus.REQUEST_TIMEOUT,
+    UploadStalled: HTTPStatus.CONFLICT,  # which tus clients take as a reason to go on, unlike 408
     UploadSuperseded: HTTPStatus.LOCKED,
     VersionUnsupported: HTTPStatus.PRECONDITION_FAILED,
     StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -81,19 +81,17 @@ def problem(status: int, code: str, title: str, detail: str, instance: str, **mo
     }
 
 
-def document_of(error: VolcalError | PipelineError, instance: str, status: int | None = None) -> dict[str, Any]:
+def document_of(error: VolcalError | PipelineError, instance: str) -> dict[str, Any]:
     """Return the problem document of an error."""
     more = dict(error.extensions() if isinstance(error, VolcalError) else error.document())
     more.pop("code", None)  # a standard member, given below
     kind = type(error)
-    return problem(status or status_of(kind), error.code, title_of(kind), str(error), instance, **more)
+    return problem(status_of(kind), error.code, title_of(kind), str(error), instance, **more)
 
 
-async def as_problem(
-    request: Request, error: VolcalError | PipelineError, *, status: HTTPStatus | None = None
-) -> Response:
-    """Answer an error of the domain or of a pipeline, with another status than the table's if one is given."""
-    document = document_of(error, request.url.path, status)
+async def as_problem(request: Request, error: VolcalError | PipelineError) -> Response:
+    """Answer an error of the domain or of a pipeline."""
+    document = document_of(error, request.url.path)
     return Problem(document, status_code=document["status"])
 
 

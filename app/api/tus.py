@@ -5,7 +5,6 @@ import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from email.utils import formatdate
-from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -36,14 +35,6 @@ _BODY = "application/offset+octet-stream"
 _DRAIN_BYTES = 32 << 20
 _DRAIN_S = 5.0
 _MAX_OFFSET_DIGITS = 18
-# where tus asks for another status than the kind of error has elsewhere
-_STATUS: dict[type[Exception], HTTPStatus] = {
-    ContentTypeWrong: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HeaderInvalid: HTTPStatus.BAD_REQUEST,
-    UploadGone: HTTPStatus.GONE,
-    UploadSuperseded: HTTPStatus.LOCKED,
-    VersionUnsupported: HTTPStatus.PRECONDITION_FAILED,
-}
 # browsers send files from pages of any origin; the unguessable URL is the right to do so, and no cookie is involved
 _ALWAYS = {
     "Tus-Resumable": _VERSION,
@@ -72,7 +63,7 @@ class TusRoute(APIRoute):
             try:
                 response = await handle(request)
             except (VolcalError, StorageFull) as error:
-                response = await as_problem(request, error, status=_STATUS.get(type(error)))
+                response = await as_problem(request, error)
                 if not isinstance(error, UploadGone | UploadStalled | UploadSuperseded):
                     await _drain(request)
             response.headers.update(_ALWAYS)

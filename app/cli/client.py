@@ -11,12 +11,12 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import click
 from rich.console import Console
 
+from app.cli.inputs import check, gather
 from app.cli.journey import Journey
 from app.cli.show import print_summary
 from app.client import ClientError, Refused, TaskFailed, TaskStatus, TransferFailed, Unreachable, VolcalClient
 from app.client.memory import Memory, fingerprint, state_folder
 from pipeline.errors import InputInvalid, PipelineError
-from pipeline.registry import CATALOGUE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -252,50 +252,6 @@ def fetch(task_id: str, out: Path | None, server: str, token: str | None, patien
     folder = out or Path(f"volcal-{task_id[:8]}")
     with VolcalClient(server, token=token, patience_s=patience) as client:
         _finish(client, Journey(client, quiet=as_json), task_id, folder, as_json=as_json)
-
-
-def gather(pre: Path, post: Path, stable: Path) -> dict[str, Path]:
-    """Return the files to send, by label.
-
-    Raises:
-        InputInvalid: If one is not there.
-    """
-    if stable.suffix.lower() == ".shx":
-        stable = stable.with_suffix(".shp" if stable.suffix == ".shx" else ".SHP")
-    files = {"pre": pre, "post": post, "shp": stable}
-    for label, path in files.items():
-        if not path.is_file():
-            raise InputInvalid(
-                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}.", label=label, remedy="Check the name."
-            )
-    for label in ("shx", "dbf", "prj"):
-        for suffix in (f".{label}", f".{label.upper()}"):
-            if (beside := stable.with_suffix(suffix)).is_file():
-                files[label] = beside
-    if "shx" not in files:
-        missing = stable.with_suffix(".shx").name
-        raise InputInvalid(
-            f"{stable.name} lies without its index {missing}.",
-            label="shx",
-            remedy=f"Copy {missing} beside it; a shapefile is several files of one name.",
-        )
-    return files
-
-
-def check(files: Mapping[str, Path]) -> None:
-    """Look at the files as the server will, before an hour of upload.
-
-    Raises:
-        PipelineError: If one cannot be used.
-    """
-    inspect = CATALOGUE.inspector("volume_change")
-    for label, path in files.items():
-        with path.open("rb") as stream:
-            inspect(label, stream, path.stat().st_size, path.name)
-    for first, second, look in CATALOGUE.pairs("volume_change"):
-        if first in files and second in files:
-            with files[first].open("rb") as stream, files[second].open("rb") as against:
-                look(stream, files[first].stat().st_size, against, files[second].stat().st_size)
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.cli.inputs import gather
 from app.cli.show import print_summary
 from app.domain.errors import OptionsInvalid
 from pipeline.contracts import Report, Run
-from pipeline.errors import Defect, InputInvalid, PipelineError, StorageFull
+from pipeline.errors import Defect, PipelineError, StorageFull
 from pipeline.registry import CATALOGUE
 
 UNUSABLE, DEFECT = 2, 1
@@ -49,7 +50,7 @@ def run(
         params = _params(settings)
         with _result_folder(out) as folder, _progress(quiet=as_json) as report:
             outcome = CATALOGUE.load("volume_change")(
-                Run(inputs=_inputs(pre, post, stable), outdir=folder, seed=seed, report=report), params
+                Run(inputs=gather(pre, post, stable), outdir=folder, seed=seed, report=report), params
             )
     except OptionsInvalid as error:
         _fail(error.code, str(error))
@@ -74,24 +75,6 @@ def run(
 def _fail(code: str, message: str, status: int = UNUSABLE) -> NoReturn:
     click.echo(f"error[{code}]: {' '.join(message.split())}", err=True)
     sys.exit(status)
-
-
-def _inputs(pre: Path, post: Path, stable: Path) -> dict[str, Path]:
-    if stable.suffix.lower() == ".shx":
-        stable = stable.with_suffix(".shp")
-    inputs = {"pre": pre, "post": post, "shp": stable}
-    for label in ("shx", "dbf", "prj"):
-        for suffix in (f".{label}", f".{label.upper()}"):
-            if (beside := stable.with_suffix(suffix)).exists():
-                inputs[label] = beside
-    if "shx" not in inputs and stable.exists():
-        missing = stable.with_suffix(".shx").name
-        raise InputInvalid(
-            f"{stable.name} lies without its index {missing}.",
-            label="shx",
-            remedy=f"Copy {missing} beside it; a shapefile is several files of one name.",
-        )
-    return inputs
 
 
 def _params(settings: tuple[str, ...]) -> Any:

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from app.cli.client import check, gather, parse_settings, status_of
+from app.cli.client import parse_settings, status_of
+from app.cli.inputs import check, gather
 from app.client import ClientError, Refused, TaskFailed, TransferFailed, Unreachable
 from pipeline.errors import InputInvalid
 
