@@ -22,6 +22,7 @@ CLEARLY_BETTER = 0.15  # the same for a pose that was searched for
 SAME_RELIEF = 0.68  # high-pass correlation that only a right pose reaches
 SEARCHED_RELIEF = 0.5  # the least of a searched pose: flat ground agrees with any other
 LEAST_OVERLAP = 0.2
+SURVEY_ERROR = 0.05  # m, spread that errors of sound surveys reach over many metres; another site differs by more
 VALIDATED = 12_000  # anchors in the cross-validation
 _SUFFIX = {
     NOTHING: "",
@@ -105,9 +106,10 @@ def _best(delivered: Pose) -> Pose:
 
 def _require(pose: Pose) -> None:
     """Refuse a pose that no witness speaks for."""
+    spread = fine.spread(pose.seen.along[np.isfinite(pose.seen.along)])
     details = {
         "overlap": round(pose.overlap, 4),
-        "rmse": round(fine.spread(pose.seen.along[np.isfinite(pose.seen.along)]), 4),
+        "rmse": round(spread, 4),
         "agreement": round(pose.agreement, 4),
     }
     if pose.overlap < LEAST_OVERLAP:
@@ -116,7 +118,7 @@ def _require(pose: Pose) -> None:
             remedy=_REMEDY,
             details=details,
         )
-    if pose.agreement < AGREES and pose.correlation < SAME_RELIEF:
+    if pose.agreement < AGREES and pose.correlation < SAME_RELIEF and not spread <= SURVEY_ERROR:
         raise RegistrationFailed(
             f"The surveys cannot be put on top of each other: at best {pose.agreement:.0%} of the ground agrees.",
             remedy=_REMEDY,

@@ -109,6 +109,21 @@ def test_a_survey_in_other_coordinates_is_found_by_its_relief(yaw: float, shift:
     assert "REGISTRATION_SEARCHED" in {notice.code for notice in found.warnings}
 
 
+def test_flat_ground_with_errors_that_hang_together_is_not_taken_for_another_site() -> None:
+    for seed in range(6):
+        scene = Scene("wavy", flat(), density=21, noise=0.015, correlated=0.015, size=100.0, seed=100 + seed)
+        assert register(*pair(scene)).rmse < 0.04  # two surveys with 15 mm of such error, and noise
+
+
+@pytest.mark.parametrize("relief", [0.2, 1.0])
+def test_another_flat_field_is_refused(relief: float) -> None:
+    pre, _, stable = pair(Scene("here", flat(relief), density=10, size=100.0, seed=11))
+    elsewhere = lambda x, y: 0.01 * x + relief * np.sin(x / 11 + y / 29) * np.cos(y / 13)  # noqa: E731
+    _, other, _ = pair(Scene("there", elsewhere, density=10, size=100.0, seed=12))
+    with pytest.raises(RegistrationFailed):
+        register(pre, other, stable)
+
+
 def test_another_site_is_refused_not_bent_into_place() -> None:
     pre, _, stable = pair(Scene("here", hills(seed=1), density=10, size=100.0, seed=11))
     _, other, _ = pair(Scene("there", hills(seed=99), density=10, size=100.0, seed=12))
