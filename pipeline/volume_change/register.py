@@ -20,7 +20,9 @@ SURE = 0.9  # nothing can be better by BETTER
 BETTER = 0.1  # gain in agreement for which the delivered coordinates are given up
 CLEARLY_BETTER = 0.15  # the same for a pose that was searched for
 SAME_RELIEF = 0.68  # high-pass correlation that only a right pose reaches
-SEARCHED_RELIEF = 0.5  # the least of a searched pose: flat ground agrees with any other
+FAR_RELIEF = 0.5  # the least of a pose far from the delivered one
+FAR_OVERLAP = 0.4  # the same: small overlaps fit by chance
+RIVAL = 0.1  # a pose elsewhere that is worse by less than this makes the best one doubtful
 LEAST_OVERLAP = 0.2
 SURVEY_ERROR = 0.05  # m, spread that errors of sound surveys reach over many metres; another site differs by more
 VALIDATED = 12_000  # anchors in the cross-validation
@@ -89,19 +91,48 @@ def _best(delivered: Pose) -> Pose:
     if best.agreement < SURE:
         fitted = best.refined("robust M3C2 fit")
         trusted = fitted.agreement >= AGREES or best.correlation < SAME_RELIEF
-        if fitted.agreement > best.agreement + BETTER and trusted:
+        if fitted.agreement > best.agreement + BETTER and trusted and (_is_near(fitted) or _is_proven(fitted)):
             best = fitted
-    if best.agreement >= AGREES:
+    if best.agreement >= AGREES and best.overlap >= LEAST_OVERLAP:
         return best
+    return _searched(best) or best
+
+
+def _searched(best: Pose) -> Pose | None:
+    """The pose that a search finds, if it is clearly better than the best so far and has no rival."""
     found = [
         Pose(best.pair, candidate.matrix, "").refined("relief search, robust M3C2 fit")
         for candidate in coarse.search(*best.pair.middle)
     ]
-    top = max(found, key=lambda pose: pose.agreement, default=best)
-    clear = top.agreement > best.agreement + CLEARLY_BETTER and top.correlation >= SEARCHED_RELIEF
-    if clear and (top.agreement >= AGREES or best.correlation < SAME_RELIEF):
-        return top
-    return best
+    found = sorted(filter(_is_proven, found), key=lambda pose: -pose.agreement)
+    if not found:
+        return None
+    top = found[0]
+    least = best.agreement + CLEARLY_BETTER if best.overlap >= LEAST_OVERLAP else AGREES
+    clear = top.agreement > least and (top.agreement >= AGREES or best.correlation < SAME_RELIEF)
+    # Ground that repeats itself, or looks the same turned around, fits in several places: none is sure.
+    rivals = [
+        pose
+        for pose in found[1:]
+        if pose.apart(top) > _reach(top)
+        and pose.agreement > top.agreement - RIVAL
+        and pose.correlation > top.correlation - RIVAL
+    ]
+    return top if clear and not rivals else None
+
+
+def _reach(pose: Pose) -> float:
+    """How far a fit can pull, metres: within this the nearest fit is the right one."""
+    return fine.PLANE_REACH * pose.pair.coarse[0].cell
+
+
+def _is_near(pose: Pose) -> bool:
+    return pose.moved <= _reach(pose)
+
+
+def _is_proven(pose: Pose) -> bool:
+    """Whether the relief itself speaks for a pose far from the delivered one: flat ground agrees with any other."""
+    return pose.overlap >= FAR_OVERLAP and pose.correlation >= FAR_RELIEF
 
 
 def _require(pose: Pose) -> None:

@@ -123,6 +123,18 @@ class Pose:
         """Share of the smaller footprint that both saw."""
         return coarse.overlap(*self.pair.middle, self.matrix)
 
+    @cached_property
+    def moved(self) -> float:
+        """How far the site moves sideways, root mean square, metres."""
+        points = self.pair.witnesses.points
+        shifts = (apply(self.matrix, points) - points)[:, :2]
+        return float(np.sqrt((shifts**2).sum(axis=1).mean())) if len(points) else 0.0
+
+    def apart(self, other: "Pose") -> float:
+        """How far two poses put the same site from each other, root mean square, metres."""
+        points = self.pair.post[:: max(1, len(self.pair.post) // samples.WITNESSES)]
+        return float(np.sqrt(((apply(self.matrix, points) - apply(other.matrix, points)) ** 2).sum(axis=1).mean()))
+
     def lifted(self) -> "Pose":
         """Return the pose with the median height difference taken away."""
         seen = self.seen.upright[self.seen.seen]

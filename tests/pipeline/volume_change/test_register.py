@@ -124,6 +124,52 @@ def test_another_flat_field_is_refused(relief: float) -> None:
         register(pre, other, stable)
 
 
+@pytest.mark.parametrize(("yaw", "shift"), [(87.0, (40.0, 30.0, 1.0)), (150.0, (50.0, 0.0, 0.0))])
+def test_a_flat_field_far_from_its_place_is_refused_rather_than_put_just_anywhere(
+    yaw: float, shift: tuple[float, float, float]
+) -> None:
+    scene = Scene("lost", flat(), motion=motion(yaw, shift), density=12, size=100.0, seed=13)
+    with pytest.raises(RegistrationFailed):
+        register(*pair(scene))
+
+
+def test_ground_that_looks_the_same_turned_around_is_refused_when_it_was_turned() -> None:
+    waves = lambda x, y: np.cos((x - 50) / 3) * np.cos((y - 50) / 4) * 2  # noqa: E731  the same after half a turn
+    scene = Scene("symmetric", waves, motion=motion(150.0, (70.0, 10.0, 0.0)), density=12, size=100.0, seed=19)
+    with pytest.raises(RegistrationFailed):
+        register(*pair(scene))
+
+
+def test_neighbouring_sites_that_share_no_ground_are_refused() -> None:
+    pre, post, stable = pair(Scene("west and east", hills(), density=10, size=160.0, seed=20))
+    west, east = pre.select(pre.points[:, 0] < 75), post.select(post.points[:, 0] > 85)
+    with pytest.raises(RegistrationFailed) as refused:
+        register(west, east, stable)
+    assert refused.value.details["overlap"] < 0.2
+
+
+def test_ground_at_one_place_is_refused() -> None:
+    pre, _, stable = pair(Scene("point", hills(), density=5, size=60.0, margin=10.0, seed=21))
+    with pytest.raises(RegistrationFailed, match="no spacing"):
+        register(pre, PointCloud(np.ones((50, 3)), ORIGIN), stable)
+
+
+@pytest.mark.parametrize("overlap", [0.6, 0.8])
+def test_half_a_survey_in_other_coordinates_is_found(overlap: float) -> None:
+    scene = Scene("half", hills(seed=3), motion=motion(120.0, (60.0, -40.0, 2.0)), density=15, size=120.0, seed=22)
+    pre, post, stable = pair(scene)
+    along = post.points[:, 0]
+    found = register(pre, post.select(along <= np.quantile(along, overlap)), stable)
+    assert rms_mm(scene, found) <= 25.0
+
+
+def test_flat_ground_moved_a_little_is_level_again_and_not_sent_further_away() -> None:
+    scene = Scene("flat", flat(), motion=motion(2.0, (0.5, 0.4, 0.3)), density=40, size=100.0, seed=23)
+    x, y, z = residual_mm(scene, register(*pair(scene)))
+    assert z <= 30.0  # the noise of one point; 300 mm as delivered
+    assert np.hypot(x, y) <= 1_800.0  # as delivered: √(0.5² + 0.4²) m and 2° at 41 m are 1.6 m
+
+
 def test_another_site_is_refused_not_bent_into_place() -> None:
     pre, _, stable = pair(Scene("here", hills(seed=1), density=10, size=100.0, seed=11))
     _, other, _ = pair(Scene("there", hills(seed=99), density=10, size=100.0, seed=12))
