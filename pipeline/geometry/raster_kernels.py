@@ -130,16 +130,18 @@ def inside(points: Floats, matrix: Floats, mask: Bools, x0: float, y0: float, ce
 
 
 @njit(cache=True, nogil=True)
-def first_in_cells(points: Floats, x0: float, y0: float, cell: float, rows: int, cols: int) -> NDArray[np.int64]:
-    """Position of the first point of each cell that holds one; points outside the grid are left out."""
-    taken = np.zeros((rows, cols), np.bool_)
-    first = np.empty(min(points.shape[0], rows * cols), np.int64)
-    n = 0
+def central_in_cells(points: Floats, x0: float, y0: float, cell: float, rows: int, cols: int) -> NDArray[np.int64]:
+    """Position of the most central point of each cell that holds one, by cell; points outside are left out."""
+    best = np.full((rows, cols), np.inf)
+    which = np.full((rows, cols), -1, np.int64)
     for i in range(points.shape[0]):
         u = (points[i, 0] - x0) / cell
         v = (points[i, 1] - y0) / cell
-        if u >= 0 and v >= 0 and u < cols and v < rows and not taken[int(v), int(u)]:
-            taken[int(v), int(u)] = True
-            first[n] = i
-            n += 1
-    return first[:n].copy()
+        if u >= 0 and v >= 0 and u < cols and v < rows:
+            row, col = int(v), int(u)
+            off = (u - col - 0.5) ** 2 + (v - row - 0.5) ** 2
+            if off < best[row, col]:
+                best[row, col] = off
+                which[row, col] = i
+    found = which.ravel()
+    return found[found >= 0]

@@ -195,7 +195,7 @@ def spread_anchors(points: Array, spacing: float, region: Region, area: shapely.
     chosen = raster_kernels.inside(near, np.eye(4), region.mask, region.x0, region.y0, region.cell, 1)
     if len(chosen):
         cell = max(spacing, float(np.sqrt(region.mask.sum() * region.cell**2 / ANCHORS)))
-        chosen = chosen[raster_kernels.first_in_cells(chosen, *grid_over(chosen, cell, _MOST_CELLS))]
+        chosen = chosen[raster_kernels.central_in_cells(chosen, *grid_over(chosen, cell, _MOST_CELLS))]
     if area is not None and len(chosen):
         shapely.prepare(area)
         chosen = chosen[shapely.contains_xy(area, chosen[:, 0], chosen[:, 1])]
