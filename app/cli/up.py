@@ -9,8 +9,6 @@ import click
 from app.cli.keeper import Stack
 from app.cli.parts import read_settings
 
-QR_WIDTH = 60
-
 
 @click.command()
 @click.option(

@@ -33,6 +33,7 @@ from app.uploads.tus import TusUploads
 from pipeline import testing, volume_change
 from pipeline.contracts import InputSlot, Spec
 from pipeline.registry import Catalogue
+from tests.queues import RecordingQueue
 
 SAMPLES = Path(app.samples.__file__).parent / "ttp"
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -43,16 +44,6 @@ FOUR = Spec(
     params=testing.ConstantParams,
     runner="pipeline.testing.run:run",
 )
-
-
-class RecordingQueue:
-    """A JobQueue that only remembers."""
-
-    def __init__(self) -> None:
-        self.submitted: list[UUID] = []
-
-    def submit(self, task_id: UUID) -> None:
-        self.submitted.append(task_id)
 
 
 @dataclass

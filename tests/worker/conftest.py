@@ -18,18 +18,9 @@ from app.domain.tasks import TaskState, UploadState
 from app.storage.local import LocalStore
 from app.uploads.tus import TusUploads
 from pipeline.registry import CATALOGUE
+from tests.queues import RecordingQueue
 from worker.runner import Surroundings
 from worker.supervisor import Limits
-
-
-class RecordingQueue:
-    """A JobQueue that only remembers."""
-
-    def __init__(self) -> None:
-        self.submitted: list[UUID] = []
-
-    def submit(self, task_id: UUID) -> None:
-        self.submitted.append(task_id)
 
 
 @dataclass
