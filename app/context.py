@@ -21,6 +21,7 @@ class Policy:
         max_attempts: Attempts at a task whose worker was lost before it is killed.
         lease_s: Seconds without a heartbeat after which a run counts as lost.
         redispatch_s: Seconds that a pending task may wait before the doorbell is rung again.
+        task_ttl_s: Seconds after which a finished task is deleted; 0 keeps it.
         hook_secret: What ``/tusd_hook`` asks for; None closes the route.
         min_free_bytes: Free disk below which the service says that it is not ready, bytes.
     """
@@ -32,6 +33,7 @@ class Policy:
     max_attempts: int = 3
     lease_s: float = 15.0
     redispatch_s: float = 30.0
+    task_ttl_s: int = 0
     hook_secret: str | None = None
     min_free_bytes: int = 512 * 2**20
 

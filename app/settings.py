@@ -1,20 +1,32 @@
 """The one reader of the environment: everything a deployment may change."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_KNOWN_TO_ALL = {"changeme_in_production", "minioadminminioadmin"}  # and whatever is short, or says so
+_SHORTEST = 16  # characters of a secret
 
 
 class Settings(BaseSettings):
     """Everything a deployment may change; the defaults are the embedded mode.
 
-    Each field is ``VOLCAL_<NAME>``; names that other services established stay valid as aliases.
+    Each field is ``VOLCAL_<NAME>``; names that other services established stay valid as aliases. A variable that is
+    set to nothing counts as not set.
     """
 
-    model_config = SettingsConfigDict(env_prefix="VOLCAL_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="VOLCAL_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
+    app_env: Literal["development", "production"] = Field(
+        default="development",
+        description="In production the service refuses to start with secrets that are missing or known to all.",
+        validation_alias=AliasChoices("VOLCAL_APP_ENV", "APP_ENV"),
+    )
     data_dir: Path = Field(
         default=Path("var"), description="Folder of the embedded mode: database, uploads, objects, queue, logs."
     )
@@ -28,9 +40,59 @@ class Settings(BaseSettings):
         description="Celery broker; none means a folder in the data folder (embedded mode).",
         validation_alias=AliasChoices("VOLCAL_BROKER_URL", "CELERY_BROKER_URL"),
     )
+    broker_master: str | None = Field(
+        default=None, description="Name of the master that Redis Sentinel watches, for a broker URL sentinel://…."
+    )
+    result_backend: str | None = Field(
+        default=None,
+        description="Celery result backend, for jobs that other services post; tasks do not use it.",
+        validation_alias=AliasChoices("VOLCAL_RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
+    )
+    task_events: bool = Field(default=False, description="Whether workers send the events that Flower shows.")
     public_url: str = Field(
         default="http://127.0.0.1:8000",
         description="Base URL that clients use; every link is made from it, never from a request's Host.",
+    )
+    s3_endpoint: str | None = Field(
+        default=None,
+        description="URL of the object store as the service reaches it; none keeps objects in the data folder.",
+        validation_alias=AliasChoices("VOLCAL_S3_ENDPOINT", "MINIO_ENDPOINT"),
+    )
+    s3_public_endpoint: str | None = Field(
+        default=None, description="URL of the object store as clients reach it, for links; none means the same."
+    )
+    s3_access_key: str | None = Field(
+        default=None,
+        description="User of the object store.",
+        validation_alias=AliasChoices("VOLCAL_S3_ACCESS_KEY", "MINIO_ACCESS_KEY"),
+    )
+    s3_secret_key: SecretStr | None = Field(
+        default=None,
+        description="Password of the object store.",
+        validation_alias=AliasChoices("VOLCAL_S3_SECRET_KEY", "MINIO_SECRET_KEY"),
+    )
+    s3_bucket: str = Field(
+        default="uploads",
+        description="Bucket of the object store; `volcal setup` makes it.",
+        validation_alias=AliasChoices("VOLCAL_S3_BUCKET", "MINIO_BUCKET"),
+    )
+    s3_region: str = Field(
+        default="us-east-1",
+        description="Region of the object store, which signatures name.",
+        validation_alias=AliasChoices("VOLCAL_S3_REGION", "AWS_REGION"),
+    )
+    s3_addressing_style: Literal["path", "virtual", "auto"] = Field(
+        default="path",
+        description="Whether the bucket stands in the path or in the host name of the object store.",
+        validation_alias=AliasChoices("VOLCAL_S3_ADDRESSING_STYLE", "AWS_S3_ADDRESSING_STYLE"),
+    )
+    tus_endpoint: str | None = Field(
+        default=None,
+        description="URL of a tusd with the object store, as the service reaches it; none means the built-in endpoint.",
+        validation_alias=AliasChoices("VOLCAL_TUS_ENDPOINT", "TUS_ENDPOINT"),
+    )
+    tus_public_endpoint: str | None = Field(
+        default=None, description="URL of tusd as clients reach it; none means /files below the public URL."
     )
     hook_secret: SecretStr | None = Field(
         default=None,
@@ -41,7 +103,13 @@ class Settings(BaseSettings):
     )
     link_ttl_s: int = Field(default=900, ge=1, description="Seconds that links to pictures and files work.")
     upload_ttl_s: int = Field(default=86_400, ge=1, description="Seconds a task may wait for its files.")
+    task_ttl_s: int = Field(
+        default=0, ge=0, description="Seconds after which a finished task and its files are deleted; 0 keeps them."
+    )
     max_upload_bytes: int = Field(default=50 * 2**30, ge=1, description="Largest file accepted, bytes.")
+    min_free_mb: int = Field(
+        default=512, ge=0, description="Free disk below which the service says that it is not ready, MiB."
+    )
     max_attempts: int = Field(
         default=3, ge=1, description="Attempts at a task whose worker was lost before it is killed."
     )
@@ -50,8 +118,53 @@ class Settings(BaseSettings):
     )
     heartbeat_s: float = Field(default=2.0, gt=0, description="Seconds between heartbeats of a run.")
     reap_interval_s: float = Field(default=5.0, gt=0, description="Seconds between looks for lost tasks.")
+    redispatch_s: float = Field(
+        default=30.0, gt=0, description="Seconds that a queued task may wait before its message is sent again."
+    )
     run_timeout_s: float = Field(default=4 * 3600.0, gt=0, description="Longest time a run may take, seconds.")
     run_memory_mb: int = Field(
         default=0, ge=0, description="Memory cap of a run, MiB; 0 means four fifths of the machine's."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severe log.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people, or one JSON object a line for machines."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.s3_endpoint and not (self.s3_access_key and self.s3_secret_key):
+            raise ValueError("MINIO_ENDPOINT is set, but MINIO_ACCESS_KEY and MINIO_SECRET_KEY are not")
+        if self.tus_endpoint and not self.s3_endpoint:
+            raise ValueError("TUS_ENDPOINT is set, but MINIO_ENDPOINT is not: tusd keeps its files in the object store")
+        if self.tus_endpoint and not self.hook_secret:
+            raise ValueError("TUS_ENDPOINT is set, but VOLCAL_HOOK_SECRET, which tusd's hooks must know, is not")
+        if self.app_env == "production" and (weak := self.weak_secrets()):
+            raise ValueError(
+                f"APP_ENV is production, but {', '.join(weak)} {'is' if len(weak) == 1 else 'are'} missing, short or "
+                "known to all; `volcal secrets >> .env` makes new ones"
+            )
+        return self
+
+    def weak_secrets(self) -> list[str]:
+        """Return the variables whose secrets anybody could guess, by the name that the documents use."""
+        secrets: dict[str, str | None] = {}
+        for name, secret in (
+            ("MINIO_SECRET_KEY", self.s3_secret_key),
+            ("VOLCAL_SECRET_KEY", self.secret_key),  # if there is none a good one is made
+            ("VOLCAL_HOOK_SECRET", self.hook_secret),
+        ):
+            if secret is not None:
+                secrets[name] = secret.get_secret_value()
+        for name, url in (("DATABASE_URL", self.database_url), ("CELERY_BROKER_URL", self.broker_url)):
+            if url and urlsplit(url).hostname:
+                secrets[name] = urlsplit(url).password
+        return [name for name, secret in secrets.items() if _is_weak(secret)]
+
+
+def _is_weak(secret: str | None) -> bool:
+    """Return whether a secret is missing, short, or one that stands in the documents.
+
+    >>> _is_weak("minioadmin"), _is_weak("insecure-default-secret"), _is_weak("u7Qm3xPz0aLw9sKd")
+    (True, True, False)
+    """
+    return not secret or len(secret) < _SHORTEST or secret.lower() in _KNOWN_TO_ALL or "insecure" in secret.lower()

@@ -3,39 +3,100 @@
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.context import Context, Policy
+from app.db import migrate
 from app.db.session import make_engine
+from app.domain.ports import ObjectStore, UploadGateway
 from app.queue.celery import CeleryQueue
 from app.settings import Settings
 from app.storage.local import LocalStore
-from app.uploads.tus import TusUploads
+from app.uploads.tus import Shelf, TusUploads
+from app.uploads.tusd import TusdUploads
 from pipeline.registry import CATALOGUE
+
+if TYPE_CHECKING:
+    from app.storage.s3 import S3Store
 
 
 def build_context(settings: Settings) -> Context:
-    """Put the embedded mode together: SQLite or PostgreSQL, local files, the built-in tus endpoint.
+    """Put the application together: each part is the one that the settings name, or the embedded one.
 
-    The tables must be there: see ``app.db.migrate.upgrade(database_url(settings))``.
+    The tables and the bucket must be there: see ``prepare``.
     """
-    root = settings.data_dir.resolve()
-    root.mkdir(parents=True, exist_ok=True)
     base_url = settings.public_url.rstrip("/")
-    store = LocalStore(root / "objects", base_url=base_url, secret=_link_secret(settings, root))
+    root = settings.data_dir.resolve()
+    if not is_remote(settings):
+        root.mkdir(parents=True, exist_ok=True)
+    store: ObjectStore
+    uploads: UploadGateway
+    if settings.s3_endpoint is None:
+        store = local = LocalStore(root / "objects", base_url=base_url, secret=_link_secret(settings, root))
+        uploads = _own_uploads(settings, local)
+    else:
+        store = remote = _s3_store(settings)
+        uploads = _own_uploads(settings, remote) if settings.tus_endpoint is None else _tusd(settings, remote)
     return Context(
         engine=make_engine(database_url(settings)),
         store=store,
         queue=CeleryQueue(broker_url(settings)),
-        uploads=TusUploads(
-            root / "uploads",
-            store,
-            base_url=base_url,
-            max_bytes=settings.max_upload_bytes,
-            ttl_s=settings.upload_ttl_s,
-        ),
+        uploads=uploads,
         catalogue=CATALOGUE,
         policy=_policy(settings, base_url),
-        data_dir=str(root),
+        data_dir=None if is_remote(settings) else str(root),
+    )
+
+
+def prepare(settings: Settings) -> None:
+    """Make what the service needs and lacks: the database's tables, the store's bucket; may be repeated.
+
+    Raises:
+        Exception: Whatever the database's driver or the store raises if it does not answer.
+    """
+    migrate.upgrade(database_url(settings))
+    if settings.s3_endpoint is not None:
+        _s3_store(settings).prepare()
+
+
+def is_remote(settings: Settings) -> bool:
+    """Return whether nothing that the gateway needs is in the data folder."""
+    return all((settings.database_url, settings.broker_url, settings.s3_endpoint, settings.tus_endpoint))
+
+
+def _own_uploads(settings: Settings, store: Shelf) -> TusUploads:
+    return TusUploads(
+        settings.data_dir.resolve() / "uploads",
+        store,
+        base_url=settings.public_url.rstrip("/"),
+        max_bytes=settings.max_upload_bytes,
+        ttl_s=settings.upload_ttl_s,
+    )
+
+
+def _s3_store(settings: Settings) -> "S3Store":
+    from app.storage.s3 import S3Store  # needs boto3, which the embedded mode does without
+
+    secret = settings.s3_secret_key
+    return S3Store(
+        bucket=settings.s3_bucket,
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint or settings.s3_endpoint,
+        access_key=settings.s3_access_key or "",
+        secret_key=secret.get_secret_value() if secret else "",
+        region=settings.s3_region,
+        addressing_style=settings.s3_addressing_style,
+    )
+
+
+def _tusd(settings: Settings, store: "S3Store") -> TusdUploads:
+    secret = settings.hook_secret
+    return TusdUploads(
+        settings.tus_endpoint or "",
+        settings.tus_public_endpoint or f"{settings.public_url.rstrip('/')}/files",
+        client=store.client,
+        bucket=store.bucket,
+        secret=secret.get_secret_value() if secret else "",
     )
 
 
@@ -58,6 +119,9 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         max_upload_bytes=settings.max_upload_bytes,
         max_attempts=settings.max_attempts,
         lease_s=settings.lease_s,
+        redispatch_s=settings.redispatch_s,
+        task_ttl_s=settings.task_ttl_s,
+        min_free_bytes=settings.min_free_mb << 20,
         hook_secret=secret.get_secret_value() if secret and secret.get_secret_value() else None,
     )
 

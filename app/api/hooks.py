@@ -5,23 +5,33 @@ import binascii
 import hmac
 import json
 import logging
-import re
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import select
 
 from app.api.deps import ContextDep
 from app.context import Context
 from app.db.models import Upload
 from app.domain.errors import HookSecretInvalid, VolcalError
 from app.services import uploads
+from app.uploads.tusd import TusdUploads
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(include_in_schema=False)
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONGEST_HANDLE = 1024
+_REFUSAL = {
+    "RejectUpload": True,
+    "HTTPResponse": {
+        "StatusCode": 403,
+        "Body": '{"code":"UPLOAD_REFUSED","detail":"Uploads are opened by creating a task (POST /create_task)."}',
+        "Header": {"Content-Type": "application/json"},
+    },
+}
 
 
 def _authorised(request: Request, context: ContextDep) -> None:
@@ -46,16 +56,30 @@ def _password(header: str) -> str | None:
 
 
 @router.post("/tusd_hook")
-async def tusd_hook(request: Request, context: ContextDep, _: Annotated[None, Depends(_authorised)]) -> dict[str, bool]:
-    """Take a hint: look at an upload that is said to be finished, stop one that nobody wants."""
+async def tusd_hook(request: Request, context: ContextDep, _: Annotated[None, Depends(_authorised)]) -> dict[str, Any]:
+    """Take a hint: look at an upload said to be finished, stop one that nobody wants, refuse strangers'."""
     try:
         event = json.loads(await request.body())
     except (ValueError, RecursionError):
         return {}
+    if _member(event, "Type", str) == "pre-create":
+        # Not in a thread: whoever opens uploads holds one while tusd asks back.
+        return _admit(context, _member(event, "Event", dict))
     return await run_in_threadpool(_take, context, event)
 
 
-def _take(context: Context, event: Any) -> dict[str, bool]:
+def _admit(context: Context, said: dict[str, Any]) -> dict[str, Any]:
+    """Say whether an upload may be opened, and under which id: only those that we open ourselves."""
+    if not isinstance(context.uploads, TusdUploads):
+        return {}  # its uploads are of no use to anybody: no row is made for them
+    key = context.uploads.admits(said, time.time())
+    if key is None:
+        log.warning("refused an upload that was not opened by creating a task")
+        return _REFUSAL
+    return {"ChangeFileInfo": {"ID": key}}
+
+
+def _take(context: Context, event: Any) -> dict[str, Any]:
     """Act on an event; anything that does not fit what was issued is ignored, since a retry would not help."""
     kind = _member(event, "Type", str)
     upload = _issued(context, _member(event, "Event", dict).get("Upload"))
@@ -68,17 +92,21 @@ def _take(context: Context, event: Any) -> dict[str, bool]:
             return {"StopUpload": True}
     except VolcalError as error:
         log.info("a hook about an upload was ignored: %s", error)
+    except Exception:
+        if kind != "pre-finish":
+            raise  # tusd tries again
+        # The bytes are safe: the client must not be told otherwise. post-finish, or the janitor, comes again.
+        log.exception("a finished upload could not be recorded yet")
     return {}
 
 
 def _issued(context: Context, said: Any) -> Upload | None:
     """Return the upload that the hook is about, if it is one of ours and the hook says nothing that contradicts."""
-    # An S3 store of tusd appends "+<multipart id>" to the id that was issued.
-    upload_id = _member(said, "ID", str).partition("+")[0]
-    if not _ID.fullmatch(upload_id):
+    handle = _member(said, "ID", str)
+    if not handle or len(handle) > _LONGEST_HANDLE or not handle.isascii() or not handle.isprintable():
         return None
     with context.unit_of_work(read_only=True) as work:
-        upload = work.session.get(Upload, upload_id)
+        upload = work.session.execute(select(Upload).where(Upload.handle == handle)).scalar_one_or_none()
     if upload is None:
         return None
     claims = _member(said, "MetaData", dict)

@@ -81,10 +81,10 @@ class UploadOut(BaseModel):
         is_open = upload.state == UploadState.OPEN
         return cls(
             state=UploadState(upload.state),
-            offset=(context.uploads.offset(upload.id) or 0) if is_open else upload.size or 0,
+            offset=(context.uploads.offset(upload.handle) or 0) if is_open else upload.size or 0,
             size=upload.size,
             filename=upload.filename,
-            url=context.uploads.url(upload.id) if is_open else None,
+            url=context.uploads.url(upload.handle) if is_open else None,
             error=None if upload.error is None else ErrorOut(**upload.error),
         )
 

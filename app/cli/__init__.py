@@ -14,6 +14,8 @@ COMMANDS = {
     "work": "app.cli.parts:work",
     "beat": "app.cli.parts:beat",
     "db": "app.cli.parts:db",
+    "setup": "app.cli.parts:setup",
+    "secrets": "app.cli.parts:secrets",
     "openapi": "app.cli.parts:openapi",
     "doctor": "app.cli.doctor:doctor",
     "submit": "app.cli.client:submit",

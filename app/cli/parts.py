@@ -6,14 +6,29 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import click
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
+from app.observe import logs
 from app.settings import Settings
 
+SECRETS = (
+    "POSTGRES_PASSWORD",
+    "REDIS_PASSWORD",
+    "MINIO_SECRET_KEY",
+    "VOLCAL_HOOK_SECRET",
+    "VOLCAL_SECRET_KEY",
+    "FLOWER_PASSWORD",
+    "GRAFANA_PASSWORD",
+)
+"""Every secret of the full stack, by the name that the compose file gives it."""
+
+_ASK_DOCTOR = "`volcal doctor` says more."
 GRACEFUL_S = 5  # for open connections, when the gateway is asked to stop
 
 
@@ -52,13 +67,21 @@ _parent = click.option("--parent", type=int, hidden=True, help="End when this pr
 
 
 def _begin(settings: Settings, parent: int | None) -> None:
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "httpcore", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.set_up(level=settings.log_level, form=settings.log_format, secrets=_hidden(settings))
     if parent is not None:
         from pipeline.guard import follow
 
         follow(parent)
+
+
+def _hidden(settings: Settings) -> Iterator[str]:
+    """Yield the values that no log may show."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            yield value.get_secret_value()
+        elif name.endswith(("_url", "_backend", "_endpoint")) and value:
+            yield urlsplit(value).password or ""
 
 
 @click.command()
@@ -141,6 +164,37 @@ def upgrade() -> None:
     click.echo("The database is up to date.")
 
 
+@click.command()
+def setup() -> None:
+    """Make ready what the service needs: the database's tables, the object store's bucket; harmless if they are there.
+
+    Run it once before the parts of the full stack start, and again after each upgrade.
+    """
+    from app.wiring import prepare
+
+    settings = read_settings()
+    _begin(settings, None)
+    try:
+        prepare(settings)
+    except Exception as error:  # noqa: BLE001  (of the driver, of Alembic, of the store)
+        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        stop_with("SETUP", f"The database or the object store cannot be made ready: {reason}.", _ASK_DOCTOR)
+    click.echo("The database and the object store are ready.")
+
+
+@click.command()
+def secrets() -> None:
+    r"""Print fresh secrets as lines for .env: `volcal secrets >> .env`.
+
+    \b
+    Names of the full stack's compose file. Change them on a running installation as docs/operations.md says.
+    """
+    from secrets import token_urlsafe
+
+    for name in SECRETS:
+        click.echo(f"{name}={token_urlsafe(24)}")
+
+
 def migrate_or_exit(url: str) -> None:
     """Bring the database to the present tables; ends the command with ``DATABASE`` if that fails."""
     from app.db import migrate
@@ -149,7 +203,7 @@ def migrate_or_exit(url: str) -> None:
         migrate.upgrade(url)
     except Exception as error:  # noqa: BLE001  (of the driver, of Alembic: all mean the same to the operator)
         reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
-        stop_with("DATABASE", f"The database cannot be brought up to date: {reason}.", "`volcal doctor` says more.")
+        stop_with("DATABASE", f"The database cannot be brought up to date: {reason}.", _ASK_DOCTOR)
 
 
 @click.command()

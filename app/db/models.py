@@ -31,6 +31,7 @@ class Task(Base):
     __table_args__ = (
         Index("ix_tasks_state_lease", "state", "lease_until"),
         Index("ix_tasks_created", "created_at", "id"),
+        Index("ix_tasks_state_pipeline", "state", "pipeline"),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -71,9 +72,10 @@ class Upload(Base):
     """One file that a client sends; a label has at most one that is not superseded."""
 
     __tablename__ = "uploads"
-    __table_args__ = (Index("ix_uploads_task", "task_id"),)
+    __table_args__ = (Index("ix_uploads_task", "task_id"), Index("ix_uploads_handle", "handle"), Index("ix_uploads_state", "state"))
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)  # unguessable; part of the URL
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)  # unguessable
+    handle: Mapped[str] = mapped_column(String(1024), default="", server_default="")  # what the upload gateway calls it
     task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(String(32))
     key: Mapped[str] = mapped_column(String(255))  # where the store has, or will have, the bytes

@@ -54,22 +54,29 @@ class ReceivedFile:
 
 
 class UploadGateway(Protocol):
-    """Receives files from clients by the tus protocol and puts them into the object store."""
+    """Receives files from clients by the tus protocol and puts them into the object store.
+
+    It knows an upload by its handle: what ``open`` returned.
+    """
 
     def open(self, upload_id: str, *, key: str, filename: str, task_id: UUID, label: str) -> str:
-        """Open an upload of yet unknown length; return its public URL."""
+        """Open an upload of yet unknown length; return its handle.
 
-    def received(self, upload_id: str, *, key: str) -> ReceivedFile | None:
+        Raises:
+            OSError: If the gateway cannot be reached just now.
+        """
+
+    def received(self, handle: str, *, key: str) -> ReceivedFile | None:
         """Return what has arrived if all of it has; never disturbs an upload under way."""
 
-    def offset(self, upload_id: str) -> int | None:
+    def offset(self, handle: str) -> int | None:
         """Return how many bytes have arrived so far; None if that is not known."""
 
-    def moved_at(self, upload_id: str) -> datetime | None:
+    def moved_at(self, handle: str) -> datetime | None:
         """Return when its last byte came; None if that is not known, or it is finished or gone."""
 
-    def url(self, upload_id: str) -> str:
+    def url(self, handle: str) -> str:
         """Return the public URL of an upload that was opened."""
 
-    def discard(self, upload_id: str) -> None:
+    def discard(self, handle: str) -> None:
         """Forget an upload and its bytes; absent ones are no error."""

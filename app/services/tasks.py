@@ -1,6 +1,7 @@
 """What a user may do to a task: create, start, cancel, restart, look at, delete."""
 
 import json
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from app.context import Context
     from pipeline.contracts import Spec
     from pipeline.registry import Catalogue
+
+log = logging.getLogger(__name__)
 
 _RESTARTABLE = (TaskState.ERROR, TaskState.KILLED)
 
@@ -106,11 +109,13 @@ def create_task(
             tickets.append(ticket)
         with context.unit_of_work() as work:
             work.session.add(task)
+            work.count("tasks_created", pipeline=pipeline)
             work.commit()
     except BaseException:
         for ticket in tickets:
-            context.uploads.discard(ticket.id)
+            context.uploads.discard(ticket.handle)
         raise
+    log.info("created", extra={"task_id": str(task.id), "pipeline": pipeline})
     return task, tickets
 
 
@@ -272,9 +277,9 @@ def purge(context: "Context", task_id: UUID) -> None:
     """Delete the files, then the rows, of a task that was marked as deleted; may be repeated."""
     with context.unit_of_work(read_only=True) as work:
         task = work.session.get(Task, task_id)
-        ids = [] if task is None else [upload.id for upload in task.uploads]
-    for upload_id in ids:
-        context.uploads.discard(upload_id)
+        handles = [] if task is None else [upload.handle for upload in task.uploads]
+    for handle in handles:
+        context.uploads.discard(handle)
     context.store.delete_prefix(task_prefix(task_id))
     with context.unit_of_work() as work:
         task = work.session.get(Task, task_id)

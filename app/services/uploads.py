@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -39,12 +40,14 @@ class Ticket:
     """An upload that was opened.
 
     Args:
+        handle: What the upload gateway calls it.
         url: Where the client sends the bytes by the tus protocol.
     """
 
     id: str
     label: str
     url: str
+    handle: str
 
 
 def new_upload(context: "Context", task_id: UUID, label: str, filename: str = "") -> tuple[Upload, Ticket]:
@@ -55,9 +58,10 @@ def new_upload(context: "Context", task_id: UUID, label: str, filename: str = ""
     upload_id = secrets.token_urlsafe(24)
     filename = _base_name(filename)
     key = input_key(task_id, label, upload_id)
-    url = context.uploads.open(upload_id, key=key, filename=filename, task_id=task_id, label=label)
+    handle = context.uploads.open(upload_id, key=key, filename=filename, task_id=task_id, label=label)
     row = Upload(
         id=upload_id,
+        handle=handle,
         task_id=task_id,
         label=label,
         key=key,
@@ -65,7 +69,7 @@ def new_upload(context: "Context", task_id: UUID, label: str, filename: str = ""
         state=UploadState.OPEN,
         created_at=queries.utc_now(),
     )
-    return row, Ticket(upload_id, label, url)
+    return row, Ticket(upload_id, label, context.uploads.url(handle), handle)
 
 
 def _base_name(filename: str) -> str:
@@ -101,7 +105,7 @@ def open_upload(context: "Context", task_id: UUID, label: str, filename: str = "
             _wait_again(work, task)
             work.commit()
     except BaseException:
-        context.uploads.discard(ticket.id)
+        context.uploads.discard(ticket.handle)
         raise
     for upload in old:
         discard(context, upload)
@@ -130,7 +134,7 @@ def _wait_again(work: UnitOfWork, task: Task) -> None:
 def discard(context: "Context", upload: Upload) -> None:
     """Forget the bytes of an upload that no longer counts; what cannot be deleted now costs disk, nothing else."""
     try:
-        context.uploads.discard(upload.id)
+        context.uploads.discard(upload.handle)
         context.store.delete_prefix(upload.key)
     except Exception:
         log.exception("the bytes of an upload could not be deleted", extra={"upload_label": upload.label})
@@ -166,7 +170,7 @@ def finished(context: "Context", upload_id: str) -> TaskState | None:
         return settle_files(context, task.id)
     if task.state in (TaskState.DONE, TaskState.KILLED):
         return task.state
-    received = context.uploads.received(upload_id, key=upload.key)
+    received = context.uploads.received(upload.handle, key=upload.key)
     if received is None:
         return None
     error = _inspect(context, task, upload, received)
@@ -175,8 +179,19 @@ def finished(context: "Context", upload_id: str) -> TaskState | None:
         news = _record(work, upload.id, received, error)
         work.session.refresh(task, ["uploads"])
         _reject_task(work, task)
+        if news:
+            _tell(work, upload, received, error)
         work.commit()
     return settle_files(context, task.id, news=news)
+
+
+def _tell(work: UnitOfWork, upload: Upload, received: ReceivedFile, error: dict[str, Any] | None) -> None:
+    """Count a file that has come, and log it once that is committed."""
+    work.count("uploads", outcome=UploadState.FINISHED if error is None else UploadState.REJECTED)
+    work.count("upload_bytes", received.size)
+    about = {"task_id": str(upload.task_id), "label": upload.label, "bytes": received.size}
+    refused = {} if error is None else {"code": error["code"], "said": error["message"]}
+    work.after_commit(partial(log.info, "file refused" if error else "file arrived", extra=about | refused))
 
 
 def _inspect(context: "Context", task: Task, upload: Upload, received: ReceivedFile) -> dict[str, Any] | None:

@@ -70,3 +70,9 @@ class UploadStalled(Conflict):
 
     def __init__(self) -> None:
         super().__init__("No bytes came for a while; ask with HEAD and continue there.")
+
+
+class UploadsUnavailable(OSError):
+    """The upload server, or the store behind it, does not answer just now."""
+
+    code = "UPLOADS_UNAVAILABLE"

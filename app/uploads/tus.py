@@ -99,11 +99,11 @@ class TusUploads:
         self._records.sweep(time.time() - ttl_s - _KEEP_S)
 
     def open(self, upload_id: str, *, key: str, filename: str, task_id: UUID, label: str) -> str:
-        """Open an upload of yet unknown length; return its public URL. Opening it again changes nothing."""
+        """Open an upload of yet unknown length; return its handle, the same id. Opening it again changes nothing."""
         if self._records.load(upload_id) is None:
             self._records.save(upload_id, Record(key, filename, str(task_id), label, opened_at=time.time()))
             self._records.data(upload_id).touch()
-        return self.url(upload_id)
+        return upload_id
 
     def url(self, upload_id: str) -> str:
         """Return the public URL of an upload that was opened."""
