@@ -31,6 +31,7 @@ class Task(Base):
     __table_args__ = (
         Index("ix_tasks_state_lease", "state", "lease_until"),
         Index("ix_tasks_created", "created_at", "id"),
+        Index("ix_tasks_finished", "finished_at"),
         Index("ix_tasks_state_pipeline", "state", "pipeline"),
     )
 
@@ -72,7 +73,11 @@ class Upload(Base):
     """One file that a client sends; a label has at most one that is not superseded."""
 
     __tablename__ = "uploads"
-    __table_args__ = (Index("ix_uploads_task", "task_id"), Index("ix_uploads_handle", "handle"), Index("ix_uploads_state", "state"))
+    __table_args__ = (
+        Index("ix_uploads_task", "task_id"),
+        Index("ix_uploads_handle", "handle"),
+        Index("ix_uploads_state", "state"),
+    )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)  # unguessable
     handle: Mapped[str] = mapped_column(String(1024), default="", server_default="")  # what the upload gateway calls it

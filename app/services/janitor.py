@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RING_AT_MOST_EVERY = timedelta(minutes=10)
+_AT_ONCE = 50  # tasks deleted for their age in one round, so that a round stays short
 _GRACE = timedelta(seconds=2)  # a hook that is on its way is faster than we
 
 
@@ -41,6 +42,7 @@ class Report:
         rung: The doorbell was rung again for them.
         started: All their files were there, but the hook was lost.
         expired: Their files did not come in time; they are killed.
+        aged: They ended long ago; they are deleted.
         purged: They were deleted while they ran, and are now gone.
     """
 
@@ -50,6 +52,7 @@ class Report:
     rung: int = 0
     started: int = 0
     expired: int = 0
+    aged: int = 0
     purged: int = 0
 
 
@@ -69,6 +72,7 @@ def reap(context: "Context", now: datetime) -> Report:
         rung=_ring(context, now, everyone=False),
         started=started,
         expired=expired,
+        aged=_forget(context, now),
         purged=_purge(context),
     )
 
@@ -192,6 +196,22 @@ def _moves(context: "Context", still_open: list[Upload], since: datetime) -> boo
     """Return whether bytes still come in, as over a bad line they may for longer than anybody thought."""
     moments = [context.uploads.moved_at(upload.handle) for upload in still_open]
     return any(moment is not None and moment > since for moment in moments)
+
+
+def _forget(context: "Context", now: datetime) -> int:
+    """Delete tasks that ended longer ago than they are to be kept, some at a time."""
+    if not context.policy.task_ttl_s:
+        return 0
+    with context.unit_of_work(read_only=True) as work:
+        old = work.session.execute(
+            select(Task.id)
+            .where(Task.finished_at < now - timedelta(seconds=context.policy.task_ttl_s), Task.deleted_at.is_(None))
+            .where(Task.state.in_([state for state in TaskState if state.is_settled]))
+            .order_by(Task.finished_at)
+            .limit(_AT_ONCE)
+        ).scalars()
+        ids = list(old)
+    return sum(_guarded(partial(tasks.delete_task, context, task_id), task_id) is not _FAILED for task_id in ids)
 
 
 def _purge(context: "Context") -> int:

@@ -207,3 +207,30 @@ class TestDeleted:
         assert any_world.context.store.size(f"tasks/{task_id}/out/1/a.png") is None
         with any_world.context.unit_of_work(read_only=True) as work:
             assert work.session.get(Task, task_id) is None
+
+
+class TestOldTasks:
+    @pytest.mark.parametrize("state", [TaskState.DONE, TaskState.ERROR, TaskState.KILLED])
+    def test_a_task_that_ended_long_ago_is_deleted_with_its_files(
+        self, any_world: Any, now: datetime, state: TaskState
+    ) -> None:
+        world = any_world.with_policy(task_ttl_s=3600)
+        old = world.add(state, finished_at=now - timedelta(seconds=3601))
+        young = world.add(state, finished_at=now - timedelta(seconds=3599))
+        for task_id in (old, young):
+            (source := world.root / "result").write_bytes(b"numbers")
+            world.context.store.put(f"tasks/{task_id}/out/1/a.json", source)
+        assert janitor.reap(world.context, now) == Report(aged=1)
+        assert world.context.store.size(f"tasks/{old}/out/1/a.json") is None
+        assert world.context.store.size(f"tasks/{young}/out/1/a.json") == 7
+        assert janitor.reap(world.context, now) == Report()
+
+    def test_a_task_that_is_not_over_is_kept_however_old_it_is(self, world: Any, now: datetime) -> None:
+        world = world.with_policy(task_ttl_s=1)
+        long_ago = now - timedelta(days=1)
+        world.add(TaskState.RUNNING, created_at=long_ago, started_at=long_ago, lease_until=now + SECOND)
+        assert janitor.reap(world.context, now) == Report()
+
+    def test_nothing_is_deleted_for_its_age_unless_asked(self, world: Any, now: datetime) -> None:
+        world.add(TaskState.DONE, finished_at=now - timedelta(days=10_000))
+        assert janitor.reap(world.context, now) == Report()
