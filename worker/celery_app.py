@@ -51,6 +51,7 @@ def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | No
     celery = Celery("volcal", set_as_current=False)
     longest = settings.run_timeout_s + _MARGIN_S
     celery.conf.update(common_settings() | broker_settings(broker_url(settings), visibility_s=longest))
+    celery.conf.update(result_backend=settings.result_backend)
     celery.conf.update(
         task_acks_late=True,
         task_reject_on_worker_lost=True,
@@ -63,7 +64,8 @@ def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | No
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,
-        worker_send_task_events=False,
+        worker_send_task_events=settings.task_events,
+        task_send_sent_event=settings.task_events,
     )
 
     @cache
@@ -112,9 +114,15 @@ def work(settings: Settings, *, queues: str, concurrency: int, name: str = "volc
         guard.follow(main, grace_s=0.0)
 
     signals.worker_shutting_down.connect(stopping, weak=False)
+
+    def keep_our_logging(**_: Any) -> None:
+        """Celery leaves logging alone if somebody listens to this."""
+
     signals.worker_process_init.connect(born, weak=False)
-    arguments = ["worker", f"--hostname={name}", f"--queues={queues}", f"--loglevel={settings.log_level}"]
-    arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat", f"--concurrency={concurrency}"]
+    signals.setup_logging.connect(keep_our_logging, weak=False)
+    arguments = ["--quiet", "worker", f"--hostname={name}", f"--queues={queues}", f"--loglevel={settings.log_level}"]
+    arguments += ["--without-gossip", "--without-mingle", f"--concurrency={concurrency}"]
+    arguments += ["--task-events"] if settings.task_events else ["--without-heartbeat"]
     status = celery.worker_main(arguments)
     return status if isinstance(status, int) else 0
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,8 @@ class Pulse:
         self._progress = (0.0, "starting")
         self._verdict = Verdict.CONTINUE
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        # its lines of log tell of the same task as ours
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="pulse", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -10,13 +10,19 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.observe import logs
+from app.observe.masking import Mask
+
 log = logging.getLogger("volcal.requests")
 
 MAX_BODY = 1 << 20
+REQUEST_ID = "volcal.request_id"
+"""Where a request's scope has its id."""
+
 _STREAMED = ("/files",)  # uploads limit themselves
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# who knows an upload's id may write to it, who knows a signature may read; four characters tell two lines apart
-_CAPABILITY = re.compile(r"(/files/[^/?&]{1,4}|/in/[^/?&-]+-[^/?&]{1,4}|\bsig=[^/?&]{0,4}|\bsecret=)[^/?&]*")
+_PROBES = {"/livez", "/readyz", "/metrics"}
+_mask = Mask()
 _LOCKED = "default-src 'none'; frame-ancestors 'none'"
 _DOCS = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -25,9 +31,10 @@ _DOCS = (
 
 
 class RequestLog:
-    """Gives each request an id and logs one line of JSON about it: without its query, which may hold secrets.
+    """Gives each request an id, which every line of log within it carries, and logs one line about it.
 
-    Of what a path gives away, an upload's id above all, four characters are shown.
+    The line leaves out the query, which may hold secrets; of what a path gives away, an upload's id above all, four
+    characters are shown.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -39,7 +46,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _ID.fullmatch(given) else uuid4().hex
+        scope[REQUEST_ID] = request_id = given if _ID.fullmatch(given) else uuid4().hex
         began, status = time.perf_counter(), 0
 
         async def mark(message: Message) -> None:
@@ -49,20 +56,28 @@ class RequestLog:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        try:
-            await self._app(scope, receive, mark)
-        finally:
-            line = {
-                "event": "request",
-                "request_id": request_id,
-                "method": scope["method"],
-                "path": _CAPABILITY.sub(r"\1…", scope["path"])[:500],
-                "status": status,
-                "ms": round((time.perf_counter() - began) * 1000, 1),
-                "client": (scope.get("client") or [None])[0],
-            }
-            level = logging.DEBUG if scope["path"] in {"/livez", "/readyz"} else logging.INFO
-            log.log(level, "%s", json.dumps(line))
+        with logs.about(request_id=request_id):
+            try:
+                await self._app(scope, receive, mark)
+            except Exception:
+                status = HTTPStatus.INTERNAL_SERVER_ERROR  # which the outermost layer will answer
+                raise
+            finally:
+                _tell(scope, status, time.perf_counter() - began)
+
+
+def _tell(scope: Scope, status: int, seconds: float) -> None:
+    path = scope["path"]
+    line = {
+        "method": scope["method"],
+        "path": _mask(path)[:500],
+        "status": int(status),  # 0 if the client went away before it was answered
+        "ms": round(seconds * 1000, 1),
+        "client": (scope.get("client") or [None])[0],
+    }
+    if task_id := scope.get("path_params", {}).get("task_id"):
+        line["task_id"] = str(task_id)[:64]
+    log.log(logging.DEBUG if path in _PROBES else logging.INFO, "request", extra=line)
 
 
 class SmallBodies:

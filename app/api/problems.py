@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
+from app.api.middleware import REQUEST_ID
 from app.domain.errors import Conflict, Forbidden, HookSecretInvalid, Invalid, NotFound, TooLarge, VolcalError
 from app.uploads.errors import (
     ContentTypeWrong,
@@ -172,9 +173,11 @@ async def _system(request: Request, error: Exception) -> Response:
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
+    # Answered outside of every middleware, so the request's id is said here.
+    request_id = str(request.scope.get(REQUEST_ID, ""))
+    log.error("a request failed", exc_info=error, extra={"request_id": request_id})
     detail = "Something failed that should not have; the log has more under this request's id."
-    return refuse(request, HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", detail)
+    return refuse(request, HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", detail, {"X-Request-ID": request_id})
 
 
 def install(app: FastAPI) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Self
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
+from app.db.counters import Counts
+
 BUSY_TIMEOUT_S = 30.0
 _READ_ONLY = "volcal_read_only"
 log = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ class UnitOfWork:
         self._engine = engine.execution_options(**{_READ_ONLY: True}) if read_only else engine
         self._read_only = read_only
         self._callbacks: list[Callable[[], object]] = []
+        self._counts = Counts()
 
     def __enter__(self) -> Self:
         self.session = Session(self._engine, expire_on_commit=False)
@@ -109,11 +112,20 @@ class UnitOfWork:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._callbacks.clear()
+        self._counts.clear()
         self.session.close()
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` once the transaction is committed; a failure of it is logged, not raised."""
         self._callbacks.append(callback)
+
+    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        """Add to a counter of ``app.db.counters``, if and when the transaction is committed."""
+        self._counts.add(name, amount, labels)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add a value to a histogram of ``app.db.counters``, if and when the transaction is committed."""
+        self._counts.observe(name, value, labels)
 
     def commit(self) -> None:
         """Make it so, then ring the doorbells.
@@ -123,6 +135,7 @@ class UnitOfWork:
         """
         if self._read_only:
             raise RuntimeError("this unit of work is read-only")
+        self._counts.write(self.session)
         self.session.commit()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:

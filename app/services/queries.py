@@ -1,5 +1,6 @@
 """What the use cases ask of the tables, and the changes of state that they share."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +15,8 @@ from app.db.session import UnitOfWork
 from app.domain.errors import TaskNotFound
 from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState, advance
+
+log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -59,6 +62,7 @@ def move(work: UnitOfWork, task: Task, wanted: TaskState, *where: ColumnElement[
         IllegalTransition: If the two states are not neighbours.
     """
     advance(task.state, wanted)
+    before = task.state
     result = work.session.execute(
         update(Task)
         .where(Task.id == task.id, Task.state == task.state, Task.fence == task.fence, *where)
@@ -67,6 +71,8 @@ def move(work: UnitOfWork, task: Task, wanted: TaskState, *where: ColumnElement[
     )
     assert isinstance(result, CursorResult)  # noqa: S101  (narrowing: an UPDATE has a row count)
     work.session.refresh(task)
+    if result.rowcount == 1:
+        work.count("task_transitions", pipeline=task.pipeline, before=before, after=wanted)
     return result.rowcount == 1
 
 
@@ -92,13 +98,21 @@ def queue_task(work: UnitOfWork, queue: JobQueue, task: Task, now: datetime) -> 
         artifacts=None,
     )
     if queued:
+        about = {"task_id": str(task.id), "pipeline": task.pipeline, "attempts": task.attempts}
+        work.after_commit(partial(log.info, "queued", extra=about))
         work.after_commit(partial(queue.submit, task.id))
     return queued
 
 
 def settle(work: UnitOfWork, task: Task, wanted: TaskState, error: dict[str, Any], now: datetime) -> bool:
     """End a task in ``error`` or ``killed``; False if somebody else was faster."""
-    return move(work, task, wanted, error=error, finished_at=now, lease_until=None, cancel_requested=False, stage="")
+    ended = move(work, task, wanted, error=error, finished_at=now, lease_until=None, cancel_requested=False, stage="")
+    if ended:
+        code = str(error.get("code", ""))
+        work.count("task_failures", pipeline=task.pipeline, code=code)
+        about = {"task_id": str(task.id), "code": code, "said": error.get("message", "")}
+        work.after_commit(partial(log.info, str(wanted), extra=about))
+    return ended
 
 
 def queue_position(work: UnitOfWork, task: Task) -> int | None:

@@ -70,6 +70,7 @@ def acquire(work: UnitOfWork, task_id: UUID, *, worker: str, now: datetime, leas
     if not taken:
         return None
     task = work.session.execute(select(Task).where(Task.id == task_id)).scalar_one()
+    work.count("task_transitions", pipeline=task.pipeline, before=TaskState.PENDING, after=TaskState.RUNNING)
     files = work.session.execute(
         select(Upload.label, Upload.key, Upload.filename).where(
             Upload.task_id == task_id, Upload.state == UploadState.FINISHED
@@ -138,24 +139,28 @@ def finish(
         progress=1.0,
         stage="",
     )
-    if not done:
+    if done:
+        _count(work, lease, TaskState.DONE)
+    else:
         kill(work, lease, error=failures.cancelled(), now=now)
     return done
 
 
 def fail(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
     """Record that the pipeline refused or failed; False if the lease is lost."""
-    return _write(work, _held(lease), **_ended(TaskState.ERROR, now), error=failures.plain(error))
+    kept = _write(work, _held(lease), **_ended(TaskState.ERROR, now), error=failures.plain(error))
+    return kept and _count(work, lease, TaskState.ERROR, error)
 
 
 def kill(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
     """Record that the run was ended from outside, such as by cancelling; False if the lease is lost."""
-    return _write(work, _held(lease), **_ended(TaskState.KILLED, now), error=failures.plain(error))
+    kept = _write(work, _held(lease), **_ended(TaskState.KILLED, now), error=failures.plain(error))
+    return kept and _count(work, lease, TaskState.KILLED, error)
 
 
 def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
     """Give the task back unharmed, as a worker does that is asked to stop: no attempt is used up."""
-    return _write(
+    kept = _write(
         work,
         _held(lease),
         state=TaskState.PENDING,
@@ -167,10 +172,18 @@ def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
         stage="",
         progress=0.0,
     )
+    return kept and _count(work, lease, TaskState.PENDING)
 
 
 def _held(lease: Lease) -> list[ColumnElement[bool]]:
     return [Task.id == lease.task_id, Task.state == TaskState.RUNNING, Task.fence == lease.fence]
+
+
+def _count(work: UnitOfWork, lease: Lease, after: TaskState, error: dict[str, Any] | None = None) -> bool:
+    work.count("task_transitions", pipeline=lease.pipeline, before=TaskState.RUNNING, after=after)
+    if error is not None:
+        work.count("task_failures", pipeline=lease.pipeline, code=str(error.get("code", "")))
+    return True
 
 
 def _ended(state: TaskState, now: datetime) -> dict[str, Any]:

@@ -73,9 +73,9 @@ ID = "Kq3v8wZ0-hT_yLm2Qe5RbA7cXsUd9fGj"
         (f"/files/{ID}", "/files/Kq3v…"),
         (f"/files/{ID}/", "/files/Kq3v…/"),
         (f"/objects/tasks/7/in/pre-{ID}", "/objects/tasks/7/in/pre-Kq3v…"),
-        (f"/objects/tasks/7/out/1/a.png?expires=9&sig={ID}", "/objects/tasks/7/out/1/a.png?expires=9&sig=Kq3v…"),
-        (f"/objects/a&sig={ID}&name=b", "/objects/a&sig=Kq3v…&name=b"),
-        (f"/tusd_hook?secret={ID}", "/tusd_hook?secret=…"),
+        (f"/objects/tasks/7/out/1/a.png?expires=9&sig={ID}", "/objects/tasks/7/out/1/a.png?expires=9&sig=***"),
+        (f"/objects/a&sig={ID}&name=b", "/objects/a&sig=***&name=b"),
+        (f"/tusd_hook?secret={ID}", "/tusd_hook?secret=***"),
         ("/api/v1/tasks/7/artifacts/hulls/1.png", "/api/v1/tasks/7/artifacts/hulls/1.png"),
         ("/files/", "/files/"),
     ],
@@ -86,6 +86,6 @@ def test_the_log_gives_nobody_a_way_into_an_upload_or_a_file(
     scope = {**SCOPE, "path": path, "query_string": f"expires=9&sig={ID}".encode()}
     with caplog.at_level(logging.INFO, logger="volcal.requests"):
         speak(RequestLog(_app), part(b"", False), {"type": "http.disconnect"}, scope=scope)
-    (line,) = caplog.messages
-    assert json.loads(line)["path"] == shown
+    (line,) = caplog.records
+    assert vars(line)["path"] == shown
     assert ID not in json.dumps([vars(record) for record in caplog.records], default=str)

@@ -1,6 +1,5 @@
 """What holds for every route: errors, headers, limits, logs, documentation, health."""
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -83,6 +82,8 @@ class TestErrors:
         with caplog.at_level(logging.ERROR):
             old, new = client.post("/create_task"), client.post("/api/v1/tasks")
         assert (old.status_code, new.status_code, new.json()["code"]) == (500, 500, "INTERNAL")
+        assert re.fullmatch("[0-9a-f]{32}", new.headers["x-request-id"])
+        assert new.headers["x-request-id"] in [vars(record).get("request_id") for record in caplog.records]
         assert "secret detail" not in old.text + new.text
         assert "secret detail" in caplog.text
 
@@ -128,14 +129,14 @@ class TestErrors:
 
 
 class TestAround:
-    def test_every_answer_has_an_id_that_the_log_has_too(
+    def test_every_answer_has_an_id_and_a_line_of_log(
         self, client: TestClient, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.INFO, logger="volcal.requests"):
             answer = client.get("/query_task/x?secret=hush", headers={"X-Request-ID": "abc-1"})
         assert answer.headers["x-request-id"] == "abc-1"
-        (line,) = [json.loads(record.message) for record in caplog.records if record.name == "volcal.requests"]
-        assert (line["request_id"], line["method"], line["path"]) == ("abc-1", "GET", "/query_task/x")
+        (line,) = [vars(record) for record in caplog.records if record.name == "volcal.requests"]
+        assert (line["method"], line["path"], line["task_id"]) == ("GET", "/query_task/x", "x")
         assert line["status"] == 404
         assert "hush" not in caplog.text
 

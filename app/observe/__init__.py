@@ -1,0 +1,1 @@
+"""What operators see of the service from outside: logs, metrics, traces, and whether each part answers."""
