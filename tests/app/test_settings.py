@@ -1,0 +1,111 @@
+"""What a deployment may and may not choose."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from pydantic import ValidationError
+
+from app.cli.parts import SECRETS, secrets, serve
+from app.settings import Settings
+
+GOOD = "u7Qm3xPz0aLw9sKd-4fT"
+STACK = {
+    "DATABASE_URL": f"postgresql://volcal:{GOOD}@db/volcal",
+    "CELERY_BROKER_URL": f"redis://:{GOOD}@redis:6379/0",
+    "MINIO_ENDPOINT": "http://minio:9000",
+    "MINIO_ACCESS_KEY": "volcal",
+    "MINIO_SECRET_KEY": GOOD,
+    "TUS_ENDPOINT": "http://tusd:8080/files",
+    "VOLCAL_HOOK_SECRET": GOOD,
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Set the environment to nothing but what is given."""
+
+    def put(**values: str) -> None:
+        import os
+
+        for name in list(os.environ):
+            if name.startswith(("VOLCAL_", "MINIO_", "CELERY_", "TUS_", "DATABASE_", "APP_ENV", "AWS_")):
+                monkeypatch.delenv(name)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+def test_names_that_other_services_established_are_understood(environment: Any) -> None:
+    environment(**STACK, AWS_S3_ADDRESSING_STYLE="virtual", MINIO_BUCKET="surveys", CELERY_RESULT_BACKEND="redis://r/1")
+    found = Settings(_env_file=None)
+    assert found.database_url == STACK["DATABASE_URL"]
+    assert found.broker_url == STACK["CELERY_BROKER_URL"]
+    assert (found.s3_endpoint, found.s3_access_key, found.s3_bucket) == ("http://minio:9000", "volcal", "surveys")
+    assert found.s3_addressing_style == "virtual"
+    assert found.tus_endpoint == "http://tusd:8080/files"
+    assert found.result_backend == "redis://r/1"
+
+
+def test_a_variable_set_to_nothing_counts_as_not_set(environment: Any) -> None:
+    environment(VOLCAL_S3_PUBLIC_ENDPOINT="", MINIO_ENDPOINT="", VOLCAL_LINK_TTL_S="")
+    found = Settings(_env_file=None)
+    assert (found.s3_endpoint, found.s3_public_endpoint, found.link_ttl_s) == (None, None, 900)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "named"),
+    [("MINIO_SECRET_KEY", "MINIO_SECRET_KEY"), ("MINIO_ENDPOINT", "MINIO_ENDPOINT"), ("VOLCAL_HOOK_SECRET", "HOOK")],
+)
+def test_half_a_stack_is_refused(environment: Any, lacking: str, named: str) -> None:
+    environment(**{name: value for name, value in STACK.items() if name != lacking})
+    with pytest.raises(ValidationError, match=named):
+        Settings(_env_file=None)
+
+
+def test_good_secrets_may_go_into_production(environment: Any) -> None:
+    environment(**STACK, APP_ENV="production")
+    assert Settings(_env_file=None).weak_secrets() == []
+
+
+def test_the_embedded_mode_may_go_into_production_as_it_is(environment: Any) -> None:
+    environment(APP_ENV="production")
+    assert Settings(_env_file=None).weak_secrets() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MINIO_SECRET_KEY", "minioadmin"),
+        ("MINIO_SECRET_KEY", "insecure-default-of-the-compose-file"),
+        ("VOLCAL_HOOK_SECRET", "Xq7-tiny"),
+        ("VOLCAL_SECRET_KEY", "changeme_in_production"),
+        ("DATABASE_URL", "postgresql://volcal:insecure-default@db/volcal"),
+        ("DATABASE_URL", "postgresql://volcal@db/volcal"),
+        ("CELERY_BROKER_URL", "redis://redis:6379/0"),
+        ("CELERY_BROKER_URL", "amqp://guest:guest@rabbitmq//"),
+    ],
+)
+def test_a_secret_that_anybody_could_guess_does_not_start_in_production(
+    environment: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
+) -> None:
+    environment(**{**STACK, name: value})
+    assert Settings(_env_file=None).weak_secrets() == [name]
+    environment(**{**STACK, name: value, "APP_ENV": "production"})
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(serve, [])
+    assert refused.exit_code == 2
+    assert name in refused.output
+    assert "volcal secrets >> .env" in refused.output
+    assert value not in refused.output
+
+
+def test_fresh_secrets_are_good_enough_and_never_the_same(environment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (CliRunner().invoke(secrets, []).output.splitlines() for _ in range(2))
+    assert [line.partition("=")[0] for line in one] == list(SECRETS)
+    assert not set(one) & set(other)
+    fresh = dict(line.split("=", 1) for line in one)
+    environment(**{**STACK, **{name: value for name, value in fresh.items() if name in STACK}, "APP_ENV": "production"})
+    assert Settings(_env_file=None).weak_secrets() == []
