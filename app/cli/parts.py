@@ -43,7 +43,10 @@ def read_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            ": ".join(filter(None, [".".join(map(str, e["loc"])).upper(), e["msg"].removeprefix("Value error, ")]))
+            for e in error.errors()
+        )
         stop_with("SETTINGS", f"A setting cannot be used: {problems}.", "See docs/settings.md.")
 
 

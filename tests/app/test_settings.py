@@ -1,5 +1,6 @@
 """What a deployment may and may not choose."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Set the environment to nothing but what is given."""
 
     def put(**values: str) -> None:
-        import os
-
         for name in list(os.environ):
             if name.startswith(("VOLCAL_", "MINIO_", "CELERY_", "TUS_", "DATABASE_", "APP_ENV", "AWS_")):
                 monkeypatch.delenv(name)
