@@ -16,12 +16,14 @@ from uuid import UUID
 from app.context import Context
 from app.db.session import UnitOfWork
 from app.domain import failures, keys
+from app.observe import logs
 from app.services import runs
 from app.services.runs import Lease, Verdict
 from pipeline.child import RunSpec
 from pipeline.errors import Defect, StorageFull
 from worker.pulse import Pulse
 from worker.scratch import scratch_folder
+from worker.stages import Stages
 from worker.supervisor import Ending, EndKind, Limits, supervise
 
 log = logging.getLogger(__name__)
@@ -63,9 +65,15 @@ def run_task(context: Context, task_id: UUID, here: Surroundings) -> EndKind | N
     """
     lease = _acquire(context, task_id, here)
     if lease is None:
-        log.info("task %s is not pending: nothing to do", task_id)
+        log.info("not pending: nothing to do", extra={"task_id": str(task_id)})
         return None
-    log.info("task %s: attempt %d of pipeline %s", task_id, lease.attempt, lease.pipeline)
+    with logs.about(task_id=str(task_id), attempt=lease.attempt, worker=here.name):
+        return _run(context, lease, here)
+
+
+def _run(context: Context, lease: Lease, here: Surroundings) -> EndKind:
+    log.info("taken", extra={"pipeline": lease.pipeline})
+    stages = Stages()
 
     def beat(fraction: float, stage: str) -> Verdict:
         with context.unit_of_work() as work:
@@ -76,38 +84,59 @@ def run_task(context: Context, task_id: UUID, here: Surroundings) -> EndKind | N
             return verdict
 
     with Pulse(beat, every_s=here.heartbeat_s) as pulse:
-        ending = _attempt(context, lease, here, pulse)
+        ending = _attempt(context, lease, here, pulse, stages)
+        stages.end()
         if ending.kind is EndKind.VANISHED:
             pulse.stop()  # one more beat would renew the lease that is to run out now
-        kind = _settle(context, lease, ending)
+        kind = _settle(context, lease, ending, stages)
     _tidy(context, lease, done=kind is EndKind.DONE)
-    said = ending.error.get("message", "") or ending.log[-2000:]
-    level = logging.INFO if kind is EndKind.DONE else logging.WARNING
-    log.log(level, "task %s: %s after %.1f s, %.0f MiB. %s", task_id, kind, ending.seconds, ending.peak_mb, said)
-    if ending.error.get("code") == Defect.code:
-        log.error("task %s: what the run wrote last:\n%s", task_id, ending.log)
+    _tell(ending, kind, stages)
     return kind
 
 
-def _attempt(context: Context, lease: Lease, here: Surroundings, pulse: Pulse) -> Ending:
+def _tell(ending: Ending, kind: EndKind, stages: Stages) -> None:
+    said = ending.error.get("message", "") or (ending.log[-2000:] if kind is not EndKind.DONE else "")
+    about = {
+        "code": ending.error.get("code", ""),
+        "said": said,
+        "seconds": round(stages.seconds, 3),
+        "peak_mib": round(ending.peak_mb),
+        "stages": {name: round(seconds, 3) for name, seconds in stages.timings.items()},
+    }
+    log.log(logging.INFO if kind is EndKind.DONE else logging.WARNING, str(kind), extra=about)
+    if about["code"] == Defect.code:
+        log.error("what the run wrote last:\n%s", ending.log)
+
+
+def _attempt(context: Context, lease: Lease, here: Surroundings, pulse: Pulse, stages: Stages) -> Ending:
     """Run in a scratch folder, which is gone before the end is recorded: a full disk may have room again."""
     try:
         with scratch_folder(here.scratch, f"{lease.task_id}-{lease.fence}") as folder:
+            stages.tell("fetching")
             inputs = _fetch(context, lease, folder / "in", pulse)
             if pulse.verdict is not Verdict.CONTINUE:
                 return Ending(EndKind.CANCELLED if pulse.verdict is Verdict.CANCEL else EndKind.LOST)
             work = folder / "work"
             work.mkdir()
             spec = RunSpec(pipeline=lease.pipeline, inputs=inputs, outdir=folder / "out", params=lease.options)
-            ending = supervise(spec, workdir=work, limits=here.limits, heartbeat=pulse.tell, stopping=here.stopping)
+            stages.tell("starting")
+            ending = supervise(
+                spec,
+                workdir=work,
+                limits=here.limits,
+                heartbeat=pulse.tell,
+                stopping=here.stopping,
+                on_stage=stages.tell,
+            )
             if ending.kind is not EndKind.DONE:
                 return ending
+            stages.tell("storing")
             pulse.tell(1.0, "storing")
             return replace(ending, artifacts=_store(context, lease, ending, folder / "out"))
     except _Unusable as failure:
         return Ending(EndKind.FAILED, error=failure.document)
     except Exception as error:
-        log.exception("task %s: the worker could not run it", lease.task_id)
+        log.exception("the worker could not run it")
         remedy = "Look into the worker's log, mend the storage or the disk, then restart the task."
         message = f"The worker could not read or write its files: {type(error).__name__}: {error}"
         return Ending(EndKind.FAILED, error=StorageFull(message[:2000], remedy=remedy).document())
@@ -168,13 +197,14 @@ def _store(context: Context, lease: Lease, ending: Ending, outdir: Path) -> tupl
     return tuple(stored)
 
 
-def _settle(context: Context, lease: Lease, ending: Ending) -> EndKind:
+def _settle(context: Context, lease: Lease, ending: Ending, stages: Stages) -> EndKind:
     """Record how the run ended, patiently; what cannot be recorded ends as a lost run, which is tried again."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
             with context.unit_of_work() as work:
                 kind = _record(work, lease, ending)
+                _count(work, lease, ending, kind, stages)
                 work.commit()
                 return kind
         except ValueError as error:  # the document is no JSON: waiting will not mend it
@@ -182,7 +212,7 @@ def _settle(context: Context, lease: Lease, ending: Ending) -> EndKind:
             ending = replace(ending, kind=EndKind.FAILED, error=defect.document())
         except Exception as error:  # noqa: BLE001  (whatever the database raises)
             if time.monotonic() > deadline:
-                log.error("task %s: its end could not be recorded: %s", lease.task_id, error)
+                log.error("the end of the run could not be recorded: %s", error)
                 return EndKind.LOST
             time.sleep(_PAUSE_S)
 
@@ -206,6 +236,14 @@ def _record(work: UnitOfWork, lease: Lease, ending: Ending) -> EndKind:
         case EndKind.LOST:
             kept = False
     return ending.kind if kept else EndKind.LOST
+
+
+def _count(work: UnitOfWork, lease: Lease, ending: Ending, kind: EndKind, stages: Stages) -> None:
+    work.observe("run_seconds", stages.seconds, pipeline=lease.pipeline, outcome=kind)
+    if ending.peak_mb:
+        work.observe("run_peak_mib", ending.peak_mb, pipeline=lease.pipeline)
+    for stage, seconds in stages.timings.items():
+        work.observe("run_stage_seconds", seconds, pipeline=lease.pipeline, stage=stage)
 
 
 def _tidy(context: Context, lease: Lease, *, done: bool) -> None:

@@ -89,6 +89,7 @@ def supervise(
     limits: Limits,
     heartbeat: Callable[[float, str], Verdict],
     stopping: Callable[[], bool] = lambda: False,
+    on_stage: Callable[[str], object] = str,
 ) -> Ending:
     """Run a pipeline to its end, whatever end that is; no process of it is left afterwards.
 
@@ -100,8 +101,9 @@ def supervise(
         limits: What the run may use.
         heartbeat: Told how far the run is (fraction, stage) ten times a second; answers at once what to do.
         stopping: Whether the worker was asked to stop.
+        on_stage: Told what the run does whenever it says so.
     """
-    return _Supervision(spec, workdir, limits, heartbeat, stopping).run()
+    return _Supervision(spec, workdir, limits, heartbeat, stopping, on_stage).run()
 
 
 class _Supervision:
@@ -112,12 +114,14 @@ class _Supervision:
         limits: Limits,
         heartbeat: Callable[[float, str], Verdict],
         stopping: Callable[[], bool],
+        on_stage: Callable[[str], object],
     ) -> None:
         self._workdir = workdir
         self._outdir = spec.outdir
         self._limits = limits
         self._heartbeat = heartbeat
         self._stopping = stopping
+        self._on_stage = on_stage
         self._progress = (0.0, "")
         self._reported: dict[str, Any] | None = None
         self._log = Tail()
@@ -223,6 +227,7 @@ class _Supervision:
             fraction, stage = event.get("fraction"), event.get("stage")
             if isinstance(fraction, int | float) and isinstance(stage, str):
                 self._progress = (float(fraction), stage)
+                self._on_stage(stage)
         elif event.get("event") == "error":
             self._reported = {key: event.get(key) for key in ("code", "label", "message", "remedy", "details")}
 

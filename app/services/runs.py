@@ -71,6 +71,8 @@ def acquire(work: UnitOfWork, task_id: UUID, *, worker: str, now: datetime, leas
         return None
     task = work.session.execute(select(Task).where(Task.id == task_id)).scalar_one()
     work.count("task_transitions", pipeline=task.pipeline, before=TaskState.PENDING, after=TaskState.RUNNING)
+    if task.queued_at is not None:
+        work.observe("queue_seconds", max(0.0, (now - task.queued_at).total_seconds()), pipeline=task.pipeline)
     files = work.session.execute(
         select(Upload.label, Upload.key, Upload.filename).where(
             Upload.task_id == task_id, Upload.state == UploadState.FINISHED
