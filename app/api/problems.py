@@ -169,6 +169,10 @@ async def _system(request: Request, error: Exception) -> Response:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         log.error("the disk is full", exc_info=error)
         return refuse(request, HTTPStatus.INSUFFICIENT_STORAGE, StorageFull.code, "The server's disk is full.")
+    if isinstance(code := getattr(error, "code", None), str):  # a server beside us is away
+        log.error("%s", error)
+        detail = f"{title_of(type(error))}; try again."
+        return refuse(request, HTTPStatus.SERVICE_UNAVAILABLE, code, detail, {"Retry-After": "5"})
     return await _defect(request, error)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,6 +17,8 @@ from app.domain.tasks import TaskState, UploadState
 from app.services.queries import current
 from app.services.tasks import View
 from pipeline.contracts import Spec
+
+log = logging.getLogger(__name__)
 
 PlainText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
@@ -69,7 +72,9 @@ class UploadOut(BaseModel):
     """One file of a task."""
 
     state: UploadState
-    offset: int = Field(description="Bytes that have arrived.", examples=[1048576])
+    offset: int | None = Field(
+        description="Bytes that have arrived; null if that cannot be told just now.", examples=[1048576]
+    )
     size: int | None = Field(description="Bytes in all, once the file is whole.")
     filename: str = ""
     url: str | None = Field(default=None, description="Where to send the bytes by tus, while the upload is open.")
@@ -81,12 +86,20 @@ class UploadOut(BaseModel):
         is_open = upload.state == UploadState.OPEN
         return cls(
             state=UploadState(upload.state),
-            offset=(context.uploads.offset(upload.handle) or 0) if is_open else upload.size or 0,
+            offset=_offset(context, upload) if is_open else upload.size or 0,
             size=upload.size,
             filename=upload.filename,
             url=context.uploads.url(upload.handle) if is_open else None,
             error=None if upload.error is None else ErrorOut(**upload.error),
         )
+
+
+def _offset(context: Context, upload: Upload) -> int | None:
+    try:
+        return context.uploads.offset(upload.handle) or 0
+    except OSError as error:  # the store is away: a task can be looked at nevertheless
+        log.warning("how far an upload is cannot be told: %s", error)
+        return None
 
 
 class TaskSummary(BaseModel):

@@ -212,7 +212,8 @@ def status(task_id: str, server: str, token: str | None, patience: float, as_jso
         click.echo(f"  in the queue: number {task.queue_position}")
     for label, upload in task.uploads.items():
         size = f" of {upload.size:,}" if upload.size is not None else ""
-        click.echo(f"  {label}: {upload.state}, {upload.offset:,}{size} bytes {upload.filename}".rstrip())
+        here = "?" if upload.offset is None else f"{upload.offset:,}"
+        click.echo(f"  {label}: {upload.state}, {here}{size} bytes {upload.filename}".rstrip())
     if task.error is not None:
         error = TaskFailed(task.status, task.error)
         click.echo(f"  error[{error.code}]: {error.message} {error.remedy}")

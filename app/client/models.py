@@ -12,7 +12,7 @@ class UploadState(BaseModel, frozen=True):
     """One file of a task."""
 
     state: str
-    offset: int = 0
+    offset: int | None = 0  # null if the server cannot tell just now
     size: int | None = None
     filename: str = ""
     url: str | None = None
