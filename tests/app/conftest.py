@@ -1,14 +1,7 @@
 """Worlds to test the application in: a real database, a real store, a queue that only remembers."""
 
-import getpass
-import os
-import pwd
 import shutil
-import socket
-import subprocess
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg2
 import pytest
 from fastapi.testclient import TestClient
 
@@ -185,44 +177,3 @@ def send(client: TestClient) -> Callable[[str, bytes], None]:
         assert response.status_code == 204, response.text
 
     return _send
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """A PostgreSQL of our own on a free loopback port."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: int(path.parent.name))
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed on this machine")
-    as_owner: list[str] = []
-    root = Path(tempfile.mkdtemp(prefix="volcal-postgres-"))
-    if getpass.getuser() == "root":  # PostgreSQL refuses to run as root
-        owner = pwd.getpwnam("postgres")
-        os.chown(root, owner.pw_uid, owner.pw_gid)
-        as_owner = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = str(root / "data")
-    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "cwd": root}
-    subprocess.run([*as_owner, programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-N"], **quiet)
-    options = f"-p {port} -h 127.0.0.1 -k {root} -c fsync=off -c max_connections=60"
-    start = [programs / "pg_ctl", "-D", data, "-l", str(root / "log"), "-o", options, "-w", "start"]
-    subprocess.run([*as_owner, *start], **quiet)
-    yield f"postgresql://postgres@127.0.0.1:{port}"
-    subprocess.run([*as_owner, programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], **quiet)
-    shutil.rmtree(root)
-
-
-@pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """An empty database."""
-    name = f"t{time.monotonic_ns()}"
-    admin = psycopg2.connect(f"{postgres_server}/postgres")
-    admin.autocommit = True
-    try:
-        with admin.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name}")
-            yield f"{postgres_server}/{name}"
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        admin.close()
