@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 GRANT = "X-Volcal-Grant"
 _GRANT_S = 60
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
-_SETTLED = timedelta(seconds=30)  # tusd completes a file right after its last byte: only later is it our turn
-_LOOK_EVERY_S = 30.0
 _MISSING = {"404", "NoSuchKey", "NoSuchUpload", "NotFound"}
 
 
@@ -49,15 +47,26 @@ class TusdUploads:
         client: A boto3 client of the object store.
         bucket: Where tusd keeps files.
         secret: Signs grants.
+        idle_s: tusd completes a file right after its last byte; only so many seconds later is it our turn.
     """
 
-    def __init__(self, endpoint: str, public_endpoint: str, *, client: Any, bucket: str, secret: str) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        public_endpoint: str,
+        *,
+        client: Any,
+        bucket: str,
+        secret: str,
+        idle_s: float = 30.0,
+    ) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._public = public_endpoint.rstrip("/")
         self._s3 = client
         self._bucket = bucket
         self._secret = secret.encode()
         self._http = httpx.Client(timeout=_TIMEOUT, trust_env=False)
+        self._idle_s = idle_s
         self._looked: dict[str, float] = {}
 
     def open(
@@ -165,8 +174,10 @@ class TusdUploads:
         key = rest.partition(":")[2]
         if not (expires.isascii() and expires.isdigit() and len(expires) <= 15) or now > int(expires):
             return None
-        good = self._grant(key, int(expires)).encode()
-        return key if hmac.compare_digest(good, given[0].encode(errors="replace")) else None
+        if not given[0].isascii():
+            return None
+        good = self._grant(key, int(expires))
+        return key if hmac.compare_digest(good, given[0]) else None
 
     def check(self) -> None:
         """Ask tusd whether it is there.
@@ -195,7 +206,7 @@ class TusdUploads:
 
     def _may_look(self, handle: str) -> bool:
         now = time.monotonic()
-        if now - self._looked.get(handle, -_LOOK_EVERY_S) < _LOOK_EVERY_S:
+        if now - self._looked.get(handle, -self._idle_s) < self._idle_s:
             return False
         if len(self._looked) > 10_000:
             self._looked.clear()
@@ -213,7 +224,7 @@ class TusdUploads:
             return False
         note = self._head(f"{key}.info")
         newest = max((piece["LastModified"] for piece in [*pieces, *([note] if note else [])]), default=None)
-        if newest is None or datetime.now(UTC) - newest < _SETTLED:
+        if newest is None or datetime.now(UTC) - newest < timedelta(seconds=self._idle_s):
             return False
         log.warning("completing an upload that tusd left behind")
         where = {"Bucket": self._bucket, "Key": key, "UploadId": multipart}
