@@ -9,7 +9,7 @@ from app.context import Context
 from app.db.session import UnitOfWork
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:  # a plain function would go through a thread each time
     context: Context = request.app.state.context
     return context
 

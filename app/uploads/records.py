@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import re
 from base64 import b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,10 @@ class Records:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
 
+    def may_be(self, upload_id: str) -> bool:
+        """Return whether an upload may have this id; no other id may become part of a path."""
+        return _ID.fullmatch(upload_id) is not None
+
     def data(self, upload_id: str) -> Path:
         """Return where the bytes are while they arrive; the file's size is the upload's offset."""
         return self.root / f"{upload_id}.part"
@@ -60,7 +66,7 @@ class Records:
 
     def load(self, upload_id: str) -> Record | None:
         """Return the record; None if there is none, or the id cannot be one."""
-        if not _ID.fullmatch(upload_id):
+        if not self.may_be(upload_id):
             return None
         try:
             fields: dict[str, Any] = json.loads(self._path(upload_id).read_bytes())
@@ -74,7 +80,7 @@ class Records:
         Raises:
             ValueError: If the id cannot be part of a URL and a file name.
         """
-        if not _ID.fullmatch(upload_id):
+        if not self.may_be(upload_id):
             raise ValueError(f"{upload_id!r} cannot be the id of an upload")
         partial = self.root / f".{uuid4().hex}.tmp"
         try:
@@ -85,6 +91,16 @@ class Records:
             partial.replace(self._path(upload_id))
         finally:
             partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep everybody else who asks, also in other processes, from changing a record meanwhile."""
+        folder = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def forget_bytes(self, upload_id: str) -> None:
         """Remove the bytes; a request that is writing them notices."""

@@ -9,9 +9,8 @@ import asyncio
 import dataclasses
 import fcntl
 import os
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from app.domain.errors import UploadClosed, UploadNotFound, UploadTooLarge
 from app.domain.ports import ReceivedFile
 from app.uploads.errors import HeaderInvalid, OffsetMismatch, UploadGone
 from app.uploads.records import Record, Records
-from app.uploads.writer import Lease, Overflow, receive
+from app.uploads.writer import Body, Lease, Overflow, receive
 
 T = TypeVar("T")
 
@@ -93,7 +92,6 @@ class TusUploads:
         self._base_url = base_url.rstrip("/")
         self._ttl_s = ttl_s
         self._idle_s = idle_s
-        self._declaring = threading.Lock()
         # its own threads, so that a slow disk does not hold up the other routes
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="tus")
         self._records.sweep(time.time() - ttl_s - _KEEP_S)
@@ -173,7 +171,7 @@ class TusUploads:
         upload_id: str,
         *,
         offset: int,
-        body: AsyncIterator[bytes],
+        body: Body,
         length: int | None = None,
         body_length: int | None = None,
     ) -> UploadStatus:
@@ -196,7 +194,8 @@ class TusUploads:
             UploadStalled: If no bytes came for long.
             HeaderInvalid: If ``length`` contradicts what was said or sent before.
         """
-        await self._run(self._live, upload_id)
+        if not self._records.may_be(upload_id):
+            raise UploadNotFound
         lease = Lease(self._records.data(upload_id), self._records.turn(upload_id))
         try:
             await lease.acquire()
@@ -215,12 +214,13 @@ class TusUploads:
         offset: int,
         length: int | None,
         body_length: int | None,
-        body: AsyncIterator[bytes],
+        body: Body,
     ) -> None:
         if (size := lease.size()) != offset:
             raise OffsetMismatch(size)
-        record = await self._run(self._live, upload_id)
-        if length is not None:
+        if length is None:
+            record = await self._run(self._live, upload_id)
+        else:
             record = await self._run(self._declare, upload_id, length, size)
         end = self.max_bytes if record.length is None else record.length
         if offset + (body_length or 0) > end:
@@ -232,13 +232,13 @@ class TusUploads:
             os.ftruncate(lease.file, 0 if record.length is None else offset)
             raise _too_large(end, record) from None
 
-    async def _after_the_end(self, upload_id: str, offset: int, body: AsyncIterator[bytes]) -> UploadStatus:
+    async def _after_the_end(self, upload_id: str, offset: int, body: Body) -> UploadStatus:
         """Answer a PATCH to a finished upload: clients send an empty one after the last full piece."""
         status = await self._run(self.status, upload_id)
         if status.offset != offset:
             raise OffsetMismatch(status.offset)
-        async for chunk in body:
-            if chunk:
+        async for pieces in body:
+            if any(pieces):
                 raise UploadClosed("This upload is finished; its file cannot be replaced.")
         return status
 
@@ -268,7 +268,7 @@ class TusUploads:
         """Note how long the whole upload is; saying the same again is fine."""
         if length > self.max_bytes:
             raise UploadTooLarge(f"Files of up to {self.max_bytes} bytes are accepted; this one has {length}.")
-        with self._declaring:
+        with self._records.locked():
             record = self._live(upload_id)
             if record.length == length:
                 return record

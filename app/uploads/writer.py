@@ -5,15 +5,19 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from uuid import uuid4
 
 from app.uploads.errors import UploadGone, UploadStalled, UploadSuperseded
 
-_BATCH = 4 << 20  # bytes held in memory per request, at most about twice this
-_MAX_PARTS = 512  # buffers per system call; the limit is 1024
+Body = AsyncIterator[Sequence[bytes | memoryview]]
+"""What a request sends: lists of pieces, each list as long as it pleases and valid until the next is asked for."""
+
+_MAX_PIECES = 1024  # per system call
+_FLUSH = 8 << 20  # bytes after which the disk is told
+_LAG = 3  # times as many are looked at again, since the disk needs a while
 _LOOK_S = 0.25
 _PATIENCE_S = 15.0
 
@@ -96,77 +100,13 @@ class Lease:
             return False
 
 
-class Sink:
-    """Appends to a file in a thread while further bytes arrive.
-
-    One write is under way at a time; what arrives meanwhile is the next one, so a slow disk makes batches larger,
-    and a line that falls silent leaves nothing unwritten.
-    """
-
-    def __init__(self, file: int, offset: int, pool: Executor) -> None:
-        self._file = file
-        self._offset = offset
-        self._pool = pool
-        self._waiting: list[bytes] = []
-        self._held = 0
-        self._writing: asyncio.Future[None] | None = None
-
-    async def add(self, chunk: bytes) -> None:
-        """Take bytes; waits only while too many are held already."""
-        self._waiting.append(chunk)
-        self._held += len(chunk)
-        if self._writing is None:
-            self._start()
-        while self._held >= _BATCH or len(self._waiting) >= _MAX_PARTS:
-            await self._wait()
-
-    async def close(self) -> None:
-        """Write what is held."""
-        while self._writing is not None:
-            await self._wait()
-
-    async def abandon(self) -> None:
-        """Drop what is held; when this returns nothing is being written any more, whatever cancels the waiting."""
-        self._waiting.clear()
-        cancelled = False
-        while self._writing is not None and not self._writing.done():
-            try:
-                await asyncio.wait([self._writing])
-            except asyncio.CancelledError:  # the file must not be let go before
-                cancelled = True
-        if cancelled:
-            raise asyncio.CancelledError
-
-    async def _wait(self) -> None:
-        """Wait for the write under way; its failure is this one's."""
-        writing = self._writing
-        if writing is not None:
-            await asyncio.wait([writing])
-            writing.result()
-
-    def _start(self) -> None:
-        parts, self._waiting, self._held = self._waiting, [], 0
-        loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(self._pool, _append, self._file, parts, self._offset)
-        self._writing.add_done_callback(self._go_on)
-        self._offset += sum(map(len, parts))
-
-    def _go_on(self, written: asyncio.Future[None]) -> None:
-        if written.cancelled() or written.exception() is not None:
-            return  # stays, so that the next one who waits learns of it
-        self._writing = None
-        if self._waiting:
-            self._start()
-
-
-async def receive(
-    lease: Lease, body: AsyncIterator[bytes], *, offset: int, room: int, pool: Executor, idle_s: float
-) -> None:
+async def receive(lease: Lease, body: Body, *, offset: int, room: int, pool: Executor, idle_s: float) -> None:
     """Append a body to the leased file.
 
     Args:
         lease: The file.
-        body: The bytes as they come. Ends early if the client went away: what came is kept.
+        body: The pieces as they come; more of them gather while some are written. Ends early if the client went
+            away: what came is kept.
         offset: The file's size, bytes.
         room: Bytes that may be added.
         pool: Where to write.
@@ -179,22 +119,34 @@ async def receive(
         UploadStalled: If no bytes came for ``idle_s``.
         OSError: If the disk is full.
     """
-    sink = Sink(lease.file, offset, pool)
     watch = _Watch(lease, idle_s)
+    end = offset + room
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as deadline, watch.over(deadline):
-            async for chunk in body:
-                watch.touch()
-                room -= len(chunk)
-                if room < 0:
+            async for pieces in body:
+                size = sum(map(len, pieces))
+                if offset + size > end:
                     raise Overflow
-                if chunk:
-                    await sink.add(chunk)
-        await sink.close()
+                if size:
+                    await _settled(loop.run_in_executor(pool, _append, lease.file, pieces, offset, size))
+                offset += size
+                watch.touch()
     except TimeoutError as error:
         raise watch.reason or error from None
-    finally:
-        await sink.abandon()
+
+
+async def _settled(writing: "asyncio.Future[None]") -> None:
+    """Wait for a write, whatever cancels the waiting: the file and the pieces must not be let go before."""
+    cancelled = False
+    while not writing.done():
+        try:
+            await asyncio.wait([writing])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    writing.result()
 
 
 class _Watch:
@@ -228,13 +180,19 @@ class _Watch:
         deadline.reschedule(asyncio.get_running_loop().time())
 
 
-def _append(file: int, parts: list[bytes], offset: int) -> None:
-    """Write all parts at ``offset``; a write may take fewer bytes than it was given."""
-    views = [memoryview(part) for part in parts]
-    while views:
-        written = os.pwritev(file, views[:_MAX_PARTS], offset)
-        offset += written
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]
+def _append(file: int, pieces: Sequence[bytes | memoryview], offset: int, size: int) -> None:
+    """Write ``size`` bytes at ``offset``; a write may take fewer bytes than it was given."""
+    if len(pieces) > _MAX_PIECES:
+        pieces = [b"".join(pieces)]
+    written = os.pwritev(file, pieces, offset)
+    if written < size:
+        whole = memoryview(b"".join(pieces))
+        while written < size:
+            written += os.pwritev(file, [whole[written:]], offset + written)
+    end = (offset + size) // _FLUSH * _FLUSH
+    if end > offset:
+        # What is complete goes to the disk now, or the flush that finishes the file would wait for all of it; what is
+        # on the disk leaves the memory, which the database and the pipelines have better uses for.
+        begin = max(0, offset // _FLUSH - _LAG) * _FLUSH
+        with contextlib.suppress(OSError, AttributeError):
+            os.posix_fadvise(file, begin, end - begin, os.POSIX_FADV_DONTNEED)

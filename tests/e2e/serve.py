@@ -4,16 +4,16 @@ Run as ``python serve.py FOLDER PORT MAX_BYTES``.
 """
 
 import logging
+import socket
 import sys
 from pathlib import Path
 from uuid import UUID
-
-import uvicorn
 
 from app.context import Context, Policy
 from app.db.migrate import upgrade
 from app.db.session import make_engine
 from app.main import create_app
+from app.serving import server
 from app.storage.local import LocalStore
 from app.uploads.tus import TusUploads
 from pipeline.registry import CATALOGUE
@@ -46,7 +46,8 @@ def main(folder: Path, port: int, max_bytes: int) -> None:
         policy=Policy(public_url=base_url, max_upload_bytes=max_bytes),
         data_dir=str(folder),
     )
-    uvicorn.run(create_app(context), host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        server(create_app(context)).run(sockets=[listening])
 
 
 if __name__ == "__main__":

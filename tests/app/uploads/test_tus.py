@@ -42,15 +42,15 @@ def reopened(tmp_path: Path, store: LocalStore, **kwargs: float) -> TusUploads:
     return uploads
 
 
-async def pieces(data: bytes, size: int = 10_000) -> AsyncIterator[bytes]:
+async def pieces(data: bytes, size: int = 10_000) -> AsyncIterator[list[bytes]]:
     for start in range(0, len(data), size):
-        yield data[start : start + size]
+        yield [data[start : start + size]]
         await asyncio.sleep(0)
 
 
-async def stuck(data: bytes) -> AsyncIterator[bytes]:
+async def stuck(data: bytes) -> AsyncIterator[list[bytes]]:
     """A client that sends a little and then holds the line."""
-    yield data
+    yield [data]
     await asyncio.sleep(3600)
 
 
@@ -184,8 +184,8 @@ def test_what_arrived_before_the_line_broke_is_kept(uploads: TusUploads, store: 
 
 
 def test_a_line_that_breaks_after_the_last_byte_loses_nothing(uploads: TusUploads, store: LocalStore) -> None:
-    async def broken() -> AsyncIterator[bytes]:
-        yield DATA
+    async def broken() -> AsyncIterator[list[bytes]]:
+        yield [DATA]
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
@@ -334,11 +334,11 @@ def test_of_many_requests_at_once_the_file_comes_out_right(uploads: TusUploads, 
 
 
 def test_looking_does_not_disturb_an_upload_under_way(uploads: TusUploads, store: LocalStore) -> None:
-    async def looking() -> AsyncIterator[bytes]:
+    async def looking() -> AsyncIterator[list[bytes]]:
         for start in range(0, len(DATA), 50_000):
             assert uploads.received(ID, key=KEY) is None
             assert uploads.status(ID).length == len(DATA)
-            yield DATA[start : start + 50_000]
+            yield [DATA[start : start + 50_000]]
             await asyncio.sleep(0.02)
 
     assert asyncio.run(uploads.write(ID, offset=0, length=len(DATA), body=looking())).is_finished
