@@ -23,6 +23,7 @@ class Policy:
         redispatch_s: Seconds that a pending task may wait before the doorbell is rung again.
         task_ttl_s: Seconds after which a finished task is deleted; 0 keeps it.
         hook_secret: What ``/tusd_hook`` asks for; None closes the route.
+        metrics_token: What ``/metrics`` asks for; None opens it to whoever reaches it.
         min_free_bytes: Free disk below which the service says that it is not ready, bytes.
     """
 
@@ -35,6 +36,7 @@ class Policy:
     redispatch_s: float = 30.0
     task_ttl_s: int = 0
     hook_secret: str | None = None
+    metrics_token: str | None = None
     min_free_bytes: int = 512 * 2**20
 
 

@@ -1,10 +1,11 @@
 """The one reader of the environment: everything a deployment may change."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _KNOWN_TO_ALL = {"changeme_in_production", "minioadminminioadmin"}  # and whatever is short, or says so
@@ -53,6 +54,10 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:8000",
         description="Base URL that clients use; every link is made from it, never from a request's Host.",
     )
+    trusted_proxies: str = Field(
+        default="127.0.0.1",
+        description="Addresses and networks, with commas, of proxies whose X-Forwarded-For is believed; for the log.",
+    )
     s3_endpoint: str | None = Field(
         default=None,
         description="URL of the object store as the service reaches it; none keeps objects in the data folder.",
@@ -98,6 +103,10 @@ class Settings(BaseSettings):
         default=None,
         description="Secret that /tusd_hook asks for, as ?secret=… or as Basic password; none closes the route.",
     )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        description="What /metrics asks for, as Bearer token; none opens it to whoever reaches it.",
+    )
     secret_key: SecretStr | None = Field(
         default=None, description="Signs links; none means one is made and kept in the data folder."
     )
@@ -129,6 +138,13 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Log lines for people, or one JSON object a line for machines."
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        for address in [] if text == "*" else text.split(","):
+            ip_network(address.strip())  # a name would be believed by nobody, silently
+        return text
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

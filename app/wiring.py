@@ -123,6 +123,7 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         task_ttl_s=settings.task_ttl_s,
         min_free_bytes=settings.min_free_mb << 20,
         hook_secret=secret.get_secret_value() if secret and secret.get_secret_value() else None,
+        metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
     )
 
 

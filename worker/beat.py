@@ -1,14 +1,18 @@
 """The reaper: looks for lost tasks every few seconds, outside of the queue, since it must work when that does not."""
 
 import logging
+import socket
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from sqlalchemy import text
 
 from app.context import Context
 from app.services import janitor
+from worker.signs import leave, sign
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +28,9 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
         stop: Set to end it.
     """
     log.info("looking for lost tasks every %g s", every_s)
-    _rouse(context)
+    _guarded(lambda: _account(context, janitor.Report()), "say that it lives")
+    # Ring for whatever is pending: who came back just now, broker or worker, may have lost its messages.
+    _guarded(lambda: janitor.rouse(context, datetime.now(UTC)), "ring for the pending tasks")
     clock, failing = _Clock(), False
     while not stop.wait(every_s):
         # While the machine slept or the database was away nobody could renew a lease: give the living time to.
@@ -33,13 +39,26 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
             stop.wait(context.policy.lease_s)
         try:
             report = janitor.reap(context, datetime.now(UTC))
+            _account(context, report)
         except Exception as error:
             log.log(logging.DEBUG if failing else logging.ERROR, "a round failed: %s", error, exc_info=True)
             failing = True
         else:
             failing = False
-            if report != janitor.Report():
-                log.info("put right: %s", report)
+    _guarded(lambda: leave(context.engine, "beat", socket.gethostname()), "say that it stops")
+
+
+def _account(context: Context, report: janitor.Report) -> None:
+    """Say that the reaper lives, and what it did."""
+    sign(context.engine, "beat", socket.gethostname())
+    done = {what: count for what, count in asdict(report).items() if count}
+    if not done:
+        return
+    log.info("put right", extra=done)
+    with context.unit_of_work() as work:
+        for what, count in done.items():
+            work.count("put_right", count, what=what)
+        work.commit()
 
 
 class _Clock:
@@ -54,12 +73,12 @@ class _Clock:
         return self._ahead - before
 
 
-def _rouse(context: Context) -> None:
-    """Ring for whatever is pending: who came back just now, broker or worker, may have lost its messages."""
+def _guarded(step: Callable[[], object], what: str) -> None:
+    """Do something that may fail without harm."""
     try:
-        janitor.rouse(context, datetime.now(UTC))
+        step()
     except Exception:
-        log.exception("could not ring for the pending tasks")
+        log.exception("could not %s", what)
 
 
 def _answers(context: Context) -> bool:

@@ -9,14 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery, signals
+from celery.utils.nodenames import default_nodename, host_format
 
+from app.db.session import make_engine
 from app.queue.celery import JOB, broker_settings, common_settings
 from app.settings import Settings
-from app.wiring import broker_url, build_context
+from app.wiring import broker_url, build_context, database_url
 from pipeline import guard
 from worker import machine
 from worker.runner import Surroundings, run_task
 from worker.scratch import sweep
+from worker.signs import Signs
 from worker.supervisor import Limits
 
 log = logging.getLogger(__name__)
@@ -123,7 +126,9 @@ def work(settings: Settings, *, queues: str, concurrency: int, name: str = "volc
     arguments = ["--quiet", "worker", f"--hostname={name}", f"--queues={queues}", f"--loglevel={settings.log_level}"]
     arguments += ["--without-gossip", "--without-mingle", f"--concurrency={concurrency}"]
     arguments += ["--task-events"] if settings.task_events else ["--without-heartbeat"]
-    status = celery.worker_main(arguments)
+    called = host_format(default_nodename(name))
+    with Signs(lambda: make_engine(database_url(settings)), called, concurrency=concurrency, queues=queues):
+        status = celery.worker_main(arguments)
     return status if isinstance(status, int) else 0
 
 

@@ -1,21 +1,32 @@
-"""The root, and whether the service lives and is ready."""
+"""The root, whether the service lives and is ready, and its figures."""
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+import hmac
 from http import HTTPStatus
 from importlib.metadata import version
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, Field
 
 from app.api.deps import ContextDep
-from app.context import Context
-from app.db import migrate
+from app.observe.watch import Watch
 
 router = APIRouter()
+
+_BEARER = {"WWW-Authenticate": "Bearer"}
+
+
+def _watch(request: Request, context: ContextDep) -> Watch:
+    state = request.app.state
+    if getattr(state, "watch", None) is None:
+        state.watch = Watch(context)
+    found: Watch = state.watch
+    return found
+
+
+WatchDep = Annotated[Watch, Depends(_watch)]
 
 
 @router.get("/", include_in_schema=False)
@@ -39,7 +50,11 @@ class Ready(BaseModel):
     status: list[str] = Field(
         description="The pipelines that can be run; empty if none.", examples=[["constant", "volume_change"]]
     )
-    problems: list[str] = Field(description="What is wrong, for operators.", examples=[[]])
+    problems: list[str] = Field(description="Why it cannot, for operators.", examples=[[]])
+    degraded: list[str] = Field(
+        description="What limps: what is sent is kept, and run later.",
+        examples=[["the broker does not answer (ConnectionRefusedError): tasks are kept, and run once it does"]],
+    )
 
 
 @router.get("/livez", tags=["health"], summary="Whether the process lives")
@@ -54,46 +69,24 @@ def livez() -> Alive:
     summary="Whether the service can do its work",
     responses={503: {"model": Ready, "description": "It cannot; ``problems`` says why."}},
 )
-def readyz(context: ContextDep, response: Response) -> Ready:
-    """Look at the database, its tables, the data folder and the free disk."""
-    problems = list(_problems(context))
-    if problems:
+def readyz(watch: WatchDep, response: Response) -> Ready:
+    """Look at the database and its tables, the object store, the upload endpoint, the disk and the broker.
+
+    Takes no longer than three seconds, and looks anew at most every second and a half. A broker that is away, a missing
+    worker or reaper make nobody unready: what is sent is kept, and run later.
+    """
+    health = watch.health()
+    if health.problems:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    return Ready(status=[] if problems else sorted(context.catalogue), problems=problems)
+    status = [] if health.problems else sorted(watch.pipelines)
+    return Ready(status=status, problems=health.problems, degraded=health.degraded)
 
 
-def _problems(context: Context) -> Iterator[str]:
-    checks: list[Callable[[Context], str | None]] = [_database, _folder, _disk]
-    for check in checks:
-        if problem := check(context):
-            yield problem
-
-
-def _database(context: Context) -> str | None:
-    try:
-        current = migrate.is_current(context.engine)
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is the answer)
-        return f"the database does not answer ({type(error).__name__})"
-    return None if current else "the database's tables are not up to date: run `volcal db upgrade`"
-
-
-def _folder(context: Context) -> str | None:
-    if context.data_dir is None:
-        return None
-    try:
-        with tempfile.TemporaryFile(dir=context.data_dir) as probe:
-            probe.write(b"volcal")
-    except OSError as error:
-        return f"the data folder cannot be written ({os.strerror(error.errno or 0)})"
-    return None
-
-
-def _disk(context: Context) -> str | None:
-    if context.data_dir is None:
-        return None
-    try:
-        free = shutil.disk_usage(context.data_dir).free
-    except OSError:
-        return None  # the folder's own check says what is wrong
-    wanted = context.policy.min_free_bytes
-    return None if free >= wanted else f"only {free >> 20} MiB of disk are free, {wanted >> 20} MiB are wanted"
+@router.get("/metrics", include_in_schema=False)
+def metrics(request: Request, context: ContextDep, watch: WatchDep) -> Response:
+    """Tell Prometheus every figure; with a token if the deployment chose one."""
+    token = context.policy.metrics_token
+    given = request.headers.get("authorization", "").encode("utf-8", "replace")
+    if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+        raise HTTPException(HTTPStatus.UNAUTHORIZED, "The metrics token is missing or wrong.", _BEARER)
+    return Response(watch.metrics(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

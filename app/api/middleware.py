@@ -10,7 +10,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.observe import logs
+from app.observe import logs, requests
 from app.observe.masking import Mask
 
 log = logging.getLogger("volcal.requests")
@@ -22,6 +22,7 @@ REQUEST_ID = "volcal.request_id"
 _STREAMED = ("/files",)  # uploads limit themselves
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBES = {"/livez", "/readyz", "/metrics"}
+_UNMATCHED = "none"
 _mask = Mask()
 _LOCKED = "default-src 'none'; frame-ancestors 'none'"
 _DOCS = (
@@ -48,6 +49,7 @@ class RequestLog:
         given = Headers(scope=scope).get("x-request-id", "")
         scope[REQUEST_ID] = request_id = given if _ID.fullmatch(given) else uuid4().hex
         began, status = time.perf_counter(), 0
+        requests.begin()
 
         async def mark(message: Message) -> None:
             nonlocal status
@@ -67,7 +69,8 @@ class RequestLog:
 
 
 def _tell(scope: Scope, status: int, seconds: float) -> None:
-    path = scope["path"]
+    path, route = scope["path"], getattr(scope.get("route"), "path", _UNMATCHED)
+    requests.end(route, scope["method"], int(status), seconds)
     line = {
         "method": scope["method"],
         "path": _mask(path)[:500],

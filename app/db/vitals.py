@@ -48,7 +48,10 @@ def show(session: Session, kind: str, name: str, *, version: str, details: dict[
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     row = {"version": version[:32], "details": details, "seen_at": now}
     wanted = insert(Sign).values(kind=kind, name=name[:128], **row)
-    session.execute(wanted.on_conflict_do_update(index_elements=[Sign.kind, Sign.name], set_=row))
+    session.execute(
+        wanted.on_conflict_do_update(index_elements=[Sign.kind, Sign.name], set_=row),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def signs(session: Session, *, since: datetime) -> list[Sign]:

@@ -1,21 +1,42 @@
 """What the use cases need from the outside; each port has an embedded and a full-stack adapter."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 from uuid import UUID
 
 
+Progress = Callable[[int], None]
+"""Is told how many bytes of a transfer have moved so far, and may raise to end it."""
+
+
 class ObjectStore(Protocol):
-    """Keeps bytes under slash-separated keys such as ``tasks/<id>/in/pre``."""
+    """Keeps bytes under slash-separated keys such as ``tasks/<id>/in/pre``.
 
-    def put(self, key: str, source: Path) -> None:
-        """Store the file at ``source`` under ``key``, replacing what was there; readers see all or none."""
+    Every method may raise ``OSError`` if the store is away or refuses, and ``ValueError`` for what is no key.
+    """
 
-    def fetch(self, key: str, target: Path) -> None:
-        """Write the object to ``target``.
+    def put(self, key: str, source: Path, progress: Progress | None = None) -> None:
+        """Store the file at ``source`` under ``key``, replacing what was there; readers see all or none.
+
+        Args:
+            key: Where to.
+            source: The file; it stays the caller's.
+            progress: Called with the bytes moved so far, in the caller's own thread, several times a second while
+                the bytes move or stand still. Whatever it raises ends the transfer and comes out; nothing
+                half-done stays.
+        """
+
+    def fetch(self, key: str, target: Path, progress: Progress | None = None) -> None:
+        """Write the object to ``target``: all of it, or ``target`` is left as it was.
+
+        Args:
+            key: Where from.
+            target: The file; what was there is replaced.
+            progress: As for ``put``.
 
         Raises:
             FileNotFoundError: If there is no such object.
@@ -80,3 +101,15 @@ class UploadGateway(Protocol):
 
     def discard(self, handle: str) -> None:
         """Forget an upload and its bytes; absent ones are no error."""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """What an adapter also offers whose server may be away."""
+
+    def check(self) -> None:
+        """Ask the server for a sign of life, changing nothing.
+
+        Raises:
+            Exception: Whatever says best, in one line, why it cannot be used.
+        """
