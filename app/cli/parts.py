@@ -29,7 +29,6 @@ SECRETS = (
 """Every secret of the full stack, by the name that the compose file gives it."""
 
 _ASK_DOCTOR = "`volcal doctor` says more."
-GRACEFUL_S = 5  # for open connections, when the gateway is asked to stop
 
 
 def stop_with(code: str, message: str, remedy: str, *, status: int = 2) -> NoReturn:
@@ -91,31 +90,30 @@ def _hidden(settings: Settings) -> Iterator[str]:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 means all.")
 @click.option("--port", default=8000, show_default=True, help="Port to listen on; 0 finds a free one.")
 @click.option("--public-url", help="Base URL that clients use (VOLCAL_PUBLIC_URL).")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that serve.")
 @click.option("--fd", type=int, hidden=True, help="Serve on this listening socket instead.")
 @_parent
-def serve(host: str, port: int, public_url: str | None, fd: int | None, parent: int | None) -> None:
+def serve(host: str, port: int, public_url: str | None, workers: int, fd: int | None, parent: int | None) -> None:
     """Run the gateway alone: the HTTP API, uploads and links.
 
     The database must be there: run `volcal db upgrade` first. SIGTERM stops it within seconds; clients that were
-    uploading resume.
+    uploading resume. With --workers several processes share the socket, and one that dies is started again.
     """
-    import uvicorn
-
-    from app.main import create_app
-    from app.wiring import build_context
+    from app.serving import Crew, server
 
     settings = read_settings(public_url=public_url)
     _begin(settings, parent)
     listening = bind(host, port) if fd is None else socket.socket(fileno=fd)
-    config = uvicorn.Config(
-        create_app(build_context(settings)),
-        log_config=None,
-        access_log=False,  # the application logs requests itself, without secrets in queries
-        server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_S,
-    )
     logging.getLogger(__name__).info("listening on %s", listening.getsockname())
-    uvicorn.Server(config).run(sockets=[listening])
+    if workers > 1:
+        known = () if public_url is None else ("--public-url", public_url)
+        sys.exit(Crew(("serve", *known), workers, listening).run())
+
+    from app.main import create_app
+    from app.wiring import build_context
+
+    app = create_app(build_context(settings))
+    server(app, trusted_proxies=settings.trusted_proxies).run(sockets=[listening])
 
 
 @click.command()
