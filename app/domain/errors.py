@@ -20,7 +20,8 @@ VolcalError
 └── Invalid
     ├── OptionsInvalid
     ├── CursorInvalid
-    └── LabelUnknown
+    ├── LabelUnknown
+    └── UrlRefused
 
 No error here knows HTTP; ``app.api.problems`` holds the one table that does. Codes are public and
 frozen; those of a run are in ``pipeline.errors``, and ``docs/errors.md`` lists both.
@@ -203,3 +204,28 @@ class LabelUnknown(Invalid):
 
     def __init__(self, label: str, known: Iterable[str]) -> None:
         super().__init__(f"The task has no input {label!r}; it takes {', '.join(known)}.")
+
+
+class UrlRefused(Invalid):
+    """The URL is not one that this service may call."""
+
+    code = "URL_REFUSED"
+
+    _WHY: ClassVar[dict[str, str]] = {
+        "scheme": "only http:// and https:// are taken",
+        "form": "it is not a plain URL of at most 2048 characters",
+        "login": "it holds a user or a password",
+        "host": "its host is neither a name nor an address in the usual form",
+        # The same words for both, so that nobody learns from them which names exist inside.
+        "address": "its host is unknown, or its address or port is not open to this service (VOLCAL_FETCH_ALLOW)",
+        "downgrade": "it redirects from https to http",
+        "unsigned": "this server has no secret to sign with (VOLCAL_WEBHOOK_SECRET)",
+    }
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The URL is not one that may be called: {self._WHY[reason]}.")
+        self.reason = reason
+
+    def extensions(self) -> dict[str, Any]:
+        """Say why, for programs."""
+        return {"reason": self.reason}
