@@ -10,8 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Names a folder that all processes of one gateway share; must be set before this module is imported."""
+from app.observe.shared import FOLDER
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
@@ -53,13 +52,20 @@ def end(route: str, method: str, status: int, seconds: float) -> None:
 def page() -> bytes:
     """Return it as Prometheus reads it, summed over the gateway's processes."""
     registry, pids = _registry, {os.getpid()}
-    if (folder := os.environ.get(SHARED)) and Path(folder).is_dir():
+    if (folder := os.environ.get(FOLDER)) and Path(folder).is_dir():
+        for path in Path(folder).glob("gauge_live*.db"):
+            if not psutil.pid_exists(_pid(path)):  # killed: what it was answering is not under way any more
+                path.unlink(missing_ok=True)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        pids = {int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("*.db")}
+        pids = {_pid(path) for path in Path(folder).glob("*.db")}
     processes = CollectorRegistry()
     processes.register(_Processes(pids))
     return generate_latest(registry) + generate_latest(processes)
+
+
+def _pid(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
 
 
 class _Processes(Collector):
