@@ -1,6 +1,5 @@
 """Files of the local store, behind signed links that expire; an S3 store serves its own."""
 
-import mimetypes
 import time
 from pathlib import PurePosixPath
 
@@ -9,19 +8,11 @@ from fastapi.responses import FileResponse
 
 from app.api.deps import ContextDep
 from app.domain.errors import ObjectNotFound
+from app.domain.media import is_active, media_type
 from app.storage.local import LocalStore
 
 router = APIRouter(tags=["files"])
 
-_MEDIA_TYPES = {
-    ".geojson": "application/geo+json",
-    ".gpkg": "application/geopackage+sqlite3",
-    ".json": "application/json",
-    ".laz": "application/vnd.laszip",
-    ".las": "application/vnd.las",
-    ".tif": "image/tiff; application=geotiff",
-    ".html": "text/html; charset=utf-8",
-}
 # a report is somebody's data: it may style itself and run its own script, and reach nothing of this site
 _SANDBOX = (
     "sandbox allow-scripts allow-popups; default-src 'none'; img-src data:; "
@@ -70,7 +61,7 @@ def download(
         raise ObjectNotFound(PurePosixPath(key).name) from None
     response = _Answer(
         path,
-        media_type=_media_type(name or key),
+        media_type=media_type(name or key),
         filename=name or PurePosixPath(key).name,
         content_disposition_type="inline" if name is None else "attachment",
         stat_result=found,
@@ -89,11 +80,6 @@ def _headers(key: str, seconds_left: float) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
-    if PurePosixPath(key).suffix.lower() in {".html", ".htm", ".svg", ".xml"}:
+    if is_active(key):
         headers["Content-Security-Policy"] = _SANDBOX
     return headers
-
-
-def _media_type(name: str) -> str:
-    suffix = PurePosixPath(name).suffix.lower()
-    return _MEDIA_TYPES.get(suffix) or mimetypes.types_map.get(suffix, "application/octet-stream")

@@ -1,6 +1,10 @@
-"""Where objects live in the store."""
+"""Where objects live in the store, and what may be a key at all."""
 
+import unicodedata
 from uuid import UUID
+
+_LONGEST = 1024  # bytes, as S3 has it
+_LONGEST_PART = 255  # bytes, as file systems have it
 
 
 def task_prefix(task_id: UUID) -> str:
@@ -24,3 +28,19 @@ def output_key(task_id: UUID, fence: int, name: str) -> str:
     'tasks/00000000-0000-0000-0000-000000000007/out/2/hulls/1.png'
     """
     return f"{task_prefix(task_id)}out/{fence}/{name}"
+
+
+def check_key(key: str) -> None:
+    """Refuse what is no key in every store, so that what works in one works in all.
+
+    >>> check_key("tasks/7/out/1/hulls/a b.png")
+
+    Raises:
+        ValueError: If it could leave a folder, is empty or too long, or holds what cannot be written down.
+    """
+    if any(part in {"", ".", ".."} for part in key.split("/")):
+        raise ValueError(f"{key[:200]!r} is not a key: it leaves the store or is malformed")
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in key):
+        raise ValueError(f"{key[:200]!r} is not a key: it holds control characters or halves of characters")
+    if len(key.encode()) > _LONGEST or any(len(part.encode()) > _LONGEST_PART for part in key.split("/")):
+        raise ValueError(f"a key of {len(key)} characters is too long")

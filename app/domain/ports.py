@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 from uuid import UUID
 
-
 Progress = Callable[[int], None]
 """Is told how many bytes of a transfer have moved so far, and may raise to end it."""
 

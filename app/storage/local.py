@@ -14,9 +14,12 @@ from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from app.domain.errors import LinkInvalid
+from app.domain.keys import check_key
+from app.domain.ports import Progress
 
 _STAGING = ".staging"  # half-written and half-deleted things: inside the root, so that renames stay atomic
 _STALE_S = 86_400.0
+_STEP = 4 << 20  # bytes copied between two looks at whether to go on
 
 
 class LocalStore:
@@ -41,10 +44,13 @@ class LocalStore:
         self._secret = secret
         self._sweep()
 
-    def put(self, key: str, source: Path) -> None:
+    def put(self, key: str, source: Path, progress: Progress | None = None) -> None:
         """Store a copy of the file at ``source``, replacing what was there; readers see all or none.
 
-        ``source`` stays the caller's: changing it later does not change the object.
+        Args:
+            key: Where to.
+            source: The file; it stays the caller's: changing it later does not change the object.
+            progress: See ``ObjectStore``.
 
         Raises:
             ValueError: If the key is not one.
@@ -53,7 +59,7 @@ class LocalStore:
         target = self._path(key)
         partial = self._staging / uuid4().hex
         try:
-            shutil.copyfile(source, partial)
+            _copy(source, partial, progress)
             with partial.open("rb") as copied:
                 os.fsync(copied.fileno())
             self._publish(partial, target)
@@ -80,11 +86,16 @@ class LocalStore:
         self._publish(source, target)
         _sync_folder(source.parent)
 
-    def fetch(self, key: str, target: Path) -> None:
+    def fetch(self, key: str, target: Path, progress: Progress | None = None) -> None:
         """Write the object to ``target``, replacing what was there.
 
         On one file system this is a hard link: no time and no space even for a survey of many gigabytes.
         The file is then the store's own and read-only: read it, replace it, never write into it.
+
+        Args:
+            key: Where from.
+            target: The file.
+            progress: See ``ObjectStore``.
 
         Raises:
             FileNotFoundError: If there is no such object; ``target`` is left as it was.
@@ -92,12 +103,14 @@ class LocalStore:
         path = self._existing(key)
         partial = target.with_name(f".{uuid4().hex}.part")
         try:
+            if progress is not None:
+                progress(0)
             try:
                 os.link(path, partial)
             except FileNotFoundError:
                 raise
             except OSError:  # another file system, or one without links
-                shutil.copyfile(path, partial)
+                _copy(path, partial, progress)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -193,13 +206,9 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         """Return the file of a key, which is below the root and reached through no link that leaves it."""
-        parts = key.split("/")
-        if "\0" in key or any(part in {"", ".", ".."} for part in parts) or parts[0] == _STAGING:
-            raise ValueError(f"{key!r} is not a key: it leaves the store or is malformed")
-        if len(key.encode(errors="surrogatepass")) > 1024 or any(
-            len(part.encode(errors="surrogatepass")) > 255 for part in parts
-        ):
-            raise ValueError(f"a key of {len(key)} characters is too long")
+        check_key(key)
+        if key.split("/", 1)[0] == _STAGING:
+            raise ValueError(f"{key!r} is not a key: it leaves the store")
         path = self._root / key
         if not path.resolve().is_relative_to(self._root):
             raise ValueError(f"{key!r} is not a key: it leaves the store")
@@ -226,6 +235,18 @@ class LocalStore:
             with contextlib.suppress(OSError):
                 if now - path.lstat().st_mtime > _STALE_S:
                     _remove(path)
+
+
+def _copy(source: Path, target: Path, progress: Progress | None) -> None:
+    done = 0
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while True:
+            if progress is not None:
+                progress(done)
+            if not (data := reading.read(_STEP)):
+                return
+            writing.write(data)
+            done += len(data)
 
 
 def _starting_with(path: Path) -> list[Path]:

@@ -11,15 +11,22 @@ import pytest
 from app.domain.ports import ObjectStore
 from app.storage.local import LocalStore
 
-STORES: dict[str, Callable[[Path], ObjectStore]] = {
-    "local": lambda root: LocalStore(root, base_url="http://volcal.test", secret=b"s"),
+STORES: dict[str, Callable[[pytest.FixtureRequest], ObjectStore]] = {
+    "local": lambda request: LocalStore(
+        request.getfixturevalue("tmp_path") / "objects", base_url="http://volcal.test", secret=b"s"
+    ),
+    "s3": lambda request: request.getfixturevalue("s3_store"),
 }
 KEY = "tasks/00000000-0000-0000-0000-000000000007/in/pre-abc"
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    return STORES[request.param](tmp_path / "objects")
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.service)])
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    return STORES[request.param](request)
+
+
+class EnoughError(Exception):
+    """What a test raises to end a transfer."""
 
 
 @pytest.fixture
@@ -178,6 +185,8 @@ def test_deleting_everything_at_once_is_refused(store: ObjectStore, source: Path
         "tasks/./pre",
         "tasks/pre/",
         "tasks/\0pre",
+        "tasks/\npre",
+        "tasks/\ud800",
         "a" * 256,
         "/".join(["a" * 200] * 6),
         "tasks/" + "é" * 128,
@@ -197,3 +206,70 @@ def test_a_key_cannot_leave_the_store(store: ObjectStore, source: Path, tmp_path
 def test_a_name_in_any_script_is_a_key(store: ObjectStore, source: Path) -> None:
     store.put("tasks/1/out/Zürich 测量 #1?.png", source)
     assert store.size("tasks/1/out/Zürich 测量 #1?.png") == 7
+
+
+def large(tmp_path: Path, mib: int = 40) -> Path:
+    """Write a file that goes in several pieces: of no pattern that a disk or a line could make small."""
+    path = tmp_path / "large"
+    with path.open("wb") as stream:
+        for seed in range(mib):
+            stream.write(random.Random(seed).randbytes(1 << 20))
+    return path
+
+
+def test_who_moves_a_file_is_told_how_far_it_is(store: ObjectStore, tmp_path: Path) -> None:
+    path = large(tmp_path)
+    told: list[int] = []
+    threads = set()
+
+    def progress(done: int) -> None:
+        told.append(done)
+        threads.add(threading.get_ident())
+
+    store.put(KEY, path, progress)
+    assert told[0] == 0
+    assert told == sorted(told)
+    assert told[-1] <= 40 << 20
+    told.clear()
+    store.fetch(KEY, tmp_path / "copy", progress)
+    assert told[0] == 0
+    assert told == sorted(told)
+    assert threads == {threading.get_ident()}
+    assert (tmp_path / "copy").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_put_that_is_ended_leaves_the_old_object(
+    store: ObjectStore, source: Path, tmp_path: Path, after: int
+) -> None:
+    store.put(KEY, source)
+    calls = iter(range(10**9))
+
+    def progress(done: int) -> None:
+        if next(calls) >= after:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        store.put(KEY, large(tmp_path, mib=200 if after else 1), progress)
+    assert store.size(KEY) == 7
+
+
+@pytest.mark.parametrize("content", [None, b"before"])
+def test_a_fetch_that_is_ended_leaves_the_target_as_it_was(
+    store: ObjectStore, tmp_path: Path, content: bytes | None
+) -> None:
+    store.put(KEY, large(tmp_path, mib=64))
+    (folder := tmp_path / "folder").mkdir()
+    target = folder / "target"
+    if content is not None:
+        target.write_bytes(content)
+
+    def progress(done: int) -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        store.fetch(KEY, target, progress)
+    assert (target.read_bytes() if target.exists() else None) == content
+    assert [path.name for path in folder.iterdir()] == (["target"] if content is not None else [])
+    store.fetch(KEY, target)
+    assert target.stat().st_size == 64 << 20
