@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from app.services import runs
 from app.services.runs import Lease, Verdict
 from pipeline.child import RunSpec
 from pipeline.errors import Defect, StorageFull
+from worker.lookout import Lookout, TransferEnded
 from worker.pulse import Pulse
 from worker.scratch import scratch_folder
 from worker.stages import Stages
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _PATIENCE_S = 60.0  # for a database that is away just when a run has ended
 _PAUSE_S = 1.0
+_STORING_GRACE_S = 2.0  # a worker that stops lets small results be stored: hours may have gone into them
+
+Artifact = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +118,7 @@ def _attempt(context: Context, lease: Lease, here: Surroundings, pulse: Pulse, s
     try:
         with scratch_folder(here.scratch, f"{lease.task_id}-{lease.fence}") as folder:
             stages.tell("fetching")
-            inputs = _fetch(context, lease, folder / "in", pulse)
-            if pulse.verdict is not Verdict.CONTINUE:
-                return Ending(EndKind.CANCELLED if pulse.verdict is Verdict.CANCEL else EndKind.LOST)
+            inputs = _fetch(context, lease, folder / "in", Lookout(pulse, here.stopping))
             work = folder / "work"
             work.mkdir()
             spec = RunSpec(pipeline=lease.pipeline, inputs=inputs, outdir=folder / "out", params=lease.options)
@@ -131,8 +134,10 @@ def _attempt(context: Context, lease: Lease, here: Surroundings, pulse: Pulse, s
             if ending.kind is not EndKind.DONE:
                 return ending
             stages.tell("storing")
-            pulse.tell(1.0, "storing")
-            return replace(ending, artifacts=_store(context, lease, ending, folder / "out"))
+            lookout = Lookout(pulse, here.stopping, reached=1.0, grace_s=_STORING_GRACE_S)
+            return replace(ending, artifacts=_store(context, lease, ending, folder / "out", lookout))
+    except TransferEnded as ended:
+        return Ending(ended.kind)
     except _Unusable as failure:
         return Ending(EndKind.FAILED, error=failure.document)
     except Exception as error:
@@ -157,17 +162,17 @@ def _acquire(context: Context, task_id: UUID, here: Surroundings) -> Lease | Non
         return lease
 
 
-def _fetch(context: Context, lease: Lease, folder: Path, pulse: Pulse) -> dict[str, Path]:
+def _fetch(context: Context, lease: Lease, folder: Path, lookout: Lookout) -> dict[str, Path]:
     folder.mkdir()
     formats = {slot.label: slot.formats for slot in context.catalogue[lease.pipeline].inputs}
     inputs: dict[str, Path] = {}
     for label, (key, filename) in lease.inputs.items():
-        if pulse.verdict is not Verdict.CONTINUE:
-            break
-        pulse.tell(0.0, f"fetching {label}")
         path = folder / f"{label}{_suffix(filename, formats.get(label, ()))}"
+        doing = f"fetching {label}"
+        lookout.tell(doing)
         try:
-            context.store.fetch(key, path)
+            size = lookout.insist(partial(context.store.size, key)) or 0
+            lookout.insist(partial(context.store.fetch, key, path, lookout.progress(doing, of=size)))
         except FileNotFoundError:
             message = f"The file for {label!r} is no longer in the store."
             remedy = "Upload it again."
@@ -184,16 +189,21 @@ def _suffix(filename: str, formats: tuple[str, ...]) -> str:
     return formats[0] if len(formats) == 1 else ""
 
 
-def _store(context: Context, lease: Lease, ending: Ending, outdir: Path) -> tuple[dict[str, Any], ...]:
-    stored = []
-    for artifact in ending.artifacts:
-        path = outdir / artifact["name"]
+def _store(context: Context, lease: Lease, ending: Ending, outdir: Path, lookout: Lookout) -> tuple[Artifact, ...]:
+    lookout.tell("storing")
+    paths = [outdir / artifact["name"] for artifact in ending.artifacts]
+    for artifact, path in zip(ending.artifacts, paths, strict=True):
         if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(outdir.resolve()):
             message = f"The run named a result file that it did not write: {artifact['name']!r}."
             raise _Unusable(Defect(message, remedy="This is a defect; please report it.").document())
+    stored, done, total = [], 0, sum(path.stat().st_size for path in paths)
+    for artifact, path in zip(ending.artifacts, paths, strict=True):
         key = keys.output_key(lease.task_id, lease.fence, artifact["name"])
-        context.store.put(key, path)
-        stored.append({**artifact, "key": key, "size": path.stat().st_size})
+        progress = lookout.progress("storing", done, of=total)
+        lookout.insist(partial(context.store.put, key, path, progress))
+        size = path.stat().st_size
+        stored.append({**artifact, "key": key, "size": size})
+        done += size
     return tuple(stored)
 
 

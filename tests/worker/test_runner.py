@@ -100,12 +100,15 @@ def test_readers_get_names_that_end_as_the_user_named_them(bench: Any, monkeypat
     assert seen == ["file.las", "file", "file", "file"]
 
 
-def test_a_result_file_outside_of_the_result_folder_is_refused(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["../../../secret.key", "{root}/secret.key", "nothing"])
+def test_a_result_file_outside_of_the_result_folder_is_refused(
+    name: str, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (bench.root / "secret.key").write_text("hush")
 
     def lie(spec: Any, **_: Any) -> Ending:
         spec.outdir.mkdir()
-        stolen = {"name": "../../../secret.key", "media_type": "text/plain", "title": ""}
+        stolen = {"name": name.format(root=bench.root), "media_type": "text/plain", "title": ""}
         return Ending(EndKind.DONE, document={}, artifacts=(stolen,))
 
     monkeypatch.setattr(runner, "supervise", lie)
