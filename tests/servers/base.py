@@ -113,7 +113,7 @@ class Server:
         assert self.process is None, f"{self.name} runs already"
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [*_leashed(), *self.command()],
+                [*leashed(), *self.command()],
                 env={**os.environ, **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -202,7 +202,7 @@ class Server:
         self.close()
 
 
-def _leashed() -> list[str]:
+def leashed() -> list[str]:
     """Return what lets the kernel end a command together with its parent."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv is not None else []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import amqp
 
-from tests.servers.base import Server, free_port, program
+from tests.servers.base import Server, free_port, leashed, program
 
 _PLACE = "/usr/lib/rabbitmq/bin"
 
@@ -76,7 +76,7 @@ class RabbitMQ(Server):
         """Start the node and, the first time, its port mapper."""
         program("rabbitmq-server")
         if self._mapper is None:
-            mapper = [program("epmd"), "-port", str(self._mapper_port), "-address", "127.0.0.1"]
+            mapper = [*leashed(), program("epmd"), "-port", str(self._mapper_port), "-address", "127.0.0.1"]
             self._mapper = subprocess.Popen(mapper, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return super().start()
 
