@@ -151,6 +151,9 @@ class Settings(BaseSettings):
         if self.s3_endpoint and not (self.s3_access_key and self.s3_secret_key):
             raise ValueError("MINIO_ENDPOINT is set, but MINIO_ACCESS_KEY and MINIO_SECRET_KEY are not")
         if self.tus_endpoint and not self.s3_endpoint:
+    tidy_interval_s: float = Field(
+        default=86_400.0, ge=0, description="Seconds between looks for objects that nobody needs; 0 means never."
+    )
             raise ValueError("TUS_ENDPOINT is set, but MINIO_ENDPOINT is not: tusd keeps its files in the object store")
         if self.tus_endpoint and not self.hook_secret:
             raise ValueError("TUS_ENDPOINT is set, but VOLCAL_HOOK_SECRET, which tusd's hooks must know, is not")

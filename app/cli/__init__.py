@@ -15,6 +15,8 @@ COMMANDS = {
     "beat": "app.cli.parts:beat",
     "db": "app.cli.parts:db",
     "setup": "app.cli.parts:setup",
+    "tidy": "app.cli.parts:tidy",
+    "objects": "app.cli.parts:objects",
     "secrets": "app.cli.parts:secrets",
     "openapi": "app.cli.parts:openapi",
     "doctor": "app.cli.doctor:doctor",

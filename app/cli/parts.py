@@ -2,11 +2,15 @@
 
 import json
 import logging
+import re
 import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -29,6 +33,7 @@ SECRETS = (
 """Every secret of the full stack, by the name that the compose file gives it."""
 
 _ASK_DOCTOR = "`volcal doctor` says more."
+_YOUNGEST = timedelta(hours=1)
 
 
 def stop_with(code: str, message: str, remedy: str, *, status: int = 2) -> NoReturn:
@@ -138,17 +143,21 @@ def work(queues: str, concurrency: int, name: str, parent: int | None) -> None:
 def beat(parent: int | None) -> None:
     """Run the reaper alone: finds tasks whose worker, hook or message was lost, and puts them right.
 
-    One is enough; several do no harm.
+    Once a day it also deletes what nobody needs from the store, as `volcal tidy` does. One is enough; several do no
+    harm.
     """
     from app.wiring import build_context
     from worker.beat import beat as reap
 
     settings = read_settings()
     _begin(settings, parent)
+    from worker.tidying import tidying
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    reap(build_context(settings), every_s=settings.reap_interval_s, stop=stop)
+    context = build_context(settings)
+    tidying(context, every_s=settings.tidy_interval_s, stop=stop)
+    reap(context, every_s=settings.reap_interval_s, stop=stop)
 
 
 @click.group()
@@ -168,6 +177,43 @@ def upgrade() -> None:
 @click.command()
 def setup() -> None:
     """Make ready what the service needs: the database's tables, the object store's bucket; harmless if they are there.
+@db.command()
+def current() -> None:
+    """Print which revision the database has, and which one this version needs."""
+    from app.db import migrate
+    from app.wiring import database_url
+
+    url = database_url(read_settings())
+    with _or_exit("DATABASE", "The database does not answer", _ASK_DOCTOR):
+        click.echo(f"The database has {migrate.revision(url) or 'no tables'}; this version needs {migrate.newest()}.")
+
+
+@db.command()
+@click.argument("revision")
+def downgrade(revision: str) -> None:
+    """Take the database back to REVISION, which an older version needs: stop every part, then run this with the newer.
+
+    What only the newer version keeps is lost. `volcal db current` of the older version names the revision.
+    """
+    from app.db import migrate
+    from app.wiring import database_url
+
+    url = database_url(read_settings())
+    with _or_exit("DATABASE", f"The database cannot be taken back to {revision}", _ASK_DOCTOR):
+        migrate.downgrade(url, revision)
+    click.echo(f"The database has {revision} now.")
+
+
+@contextmanager
+def _or_exit(code: str, what: str, remedy: str) -> Iterator[None]:
+    """End the command with one line if something fails."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (of whichever driver: all mean the same to the operator)
+        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        stop_with(code, f"{what}: {reason}.", remedy)
+
+
 
     Run it once before the parts of the full stack start, and again after each upgrade.
     """
@@ -175,11 +221,8 @@ def setup() -> None:
 
     settings = read_settings()
     _begin(settings, None)
-    try:
+    with _or_exit("SETUP", "The database or the object store cannot be made ready", _ASK_DOCTOR):
         prepare(settings)
-    except Exception as error:  # noqa: BLE001  (of the driver, of Alembic, of the store)
-        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
-        stop_with("SETUP", f"The database or the object store cannot be made ready: {reason}.", _ASK_DOCTOR)
     click.echo("The database and the object store are ready.")
 
 
@@ -200,11 +243,8 @@ def migrate_or_exit(url: str) -> None:
     """Bring the database to the present tables; ends the command with ``DATABASE`` if that fails."""
     from app.db import migrate
 
-    try:
+    with _or_exit("DATABASE", "The database cannot be brought up to date", _ASK_DOCTOR):
         migrate.upgrade(url)
-    except Exception as error:  # noqa: BLE001  (of the driver, of Alembic: all mean the same to the operator)
-        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
-        stop_with("DATABASE", f"The database cannot be brought up to date: {reason}.", _ASK_DOCTOR)
 
 
 @click.command()

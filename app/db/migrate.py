@@ -54,6 +54,21 @@ def _heads() -> frozenset[str]:
     return frozenset(ScriptDirectory.from_config(config()).get_heads())
 
 
+def newest() -> str:
+    """Return the revision that this version needs."""
+    return ", ".join(sorted(_heads()))
+
+
+def revision(url: str) -> str:
+    """Return the revision that the database at ``url`` has; empty if it has no tables."""
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection:
+            return ", ".join(sorted(MigrationContext.configure(connection).get_current_heads()))
+    finally:
+        engine.dispose()
+
+
 def is_current(engine: Engine) -> bool:
     """Return whether the database has the present tables."""
     with engine.connect() as connection:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 from uuid import UUID
 
+from app.domain.inventory import Inventory
+
 Progress = Callable[[int], None]
 """Is told how many bytes of a transfer have moved so far, and may raise to end it."""
 
 
-class ObjectStore(Protocol):
+class ObjectStore(Inventory, Protocol):
     """Keeps bytes under slash-separated keys such as ``tasks/<id>/in/pre``.
 
     Every method may raise ``OSError`` if the store is away or refuses, and ``ValueError`` for what is no key.

@@ -14,8 +14,10 @@ from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from app.domain.errors import LinkInvalid
+from app.domain.inventory import Stored
 from app.domain.keys import check_key
 from app.domain.ports import Progress
+from app.storage.listing import in_folder
 
 _STAGING = ".staging"  # half-written and half-deleted things: inside the root, so that renames stay atomic
 _STALE_S = 86_400.0
@@ -161,6 +163,23 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             _remove(grave)
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        """Yield every object below ``prefix``, which ends with a slash or is empty."""
+        return in_folder(self._root, prefix, hidden=_STAGING)
+
+    def unfinished(self, prefix: str) -> Iterator[Stored]:  # noqa: ARG002
+        """Yield nothing: objects come whole."""
+        return iter(())
+
+    def remove(self, found: Stored) -> None:
+        """Delete one object, and the folders that are empty then; an absent one is no error."""
+        self.delete(found.key)
+        for folder in self._path(found.key).parents:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty
+                break
 
     def url(self, key: str, *, expires_s: int, download_name: str | None = None) -> str:
         """Return a public link that works for ``expires_s`` seconds.

@@ -10,10 +10,12 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from app.domain.inventory import Stored
 from app.domain.keys import check_key
 from app.domain.media import disposition, is_active, media_type
 from app.domain.ports import Progress
 from app.storage.errors import StoreUnavailable
+from app.storage.listing import in_bucket, unfinished_in_bucket
 from app.storage.s3_bucket import prepare_bucket
 from app.storage.s3_client import BULK_READ_TIMEOUT_S, make_client
 from app.storage.s3_errors import ABSENT, BROKEN_OFF, Place, code_of
@@ -184,6 +186,36 @@ class S3Store:
             for start in range(0, len(doomed), _BATCH):
                 self._delete(doomed[start : start + _BATCH])
 
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        """Yield every object whose key starts with ``prefix``, in the order of their keys.
+
+        Raises:
+            StoreUnavailable: If the store does not say; also between two objects.
+        """
+        with self._place.asking("ListObjectsV2"):
+            yield from in_bucket(self.client, self.bucket, prefix)
+
+    def unfinished(self, prefix: str) -> Iterator[Stored]:
+        """Yield what is being uploaded in parts: below ``prefix`` if it ends with a slash, else for this key.
+
+        Raises:
+            StoreUnavailable: If the store does not say.
+        """
+        with self._place.asking("ListMultipartUploads"):
+            yield from unfinished_in_bucket(self.client, self.bucket, prefix)
+
+    def remove(self, found: Stored) -> None:
+        """Delete one object, or end one upload in parts; an absent one is no error.
+
+        Raises:
+            StoreUnavailable: If the store does not.
+        """
+        if not found.unfinished:
+            self.delete(found.key)
+            return
+        with self._place.asking("AbortMultipartUpload"):
+            self._abort(found.key, found.unfinished)
+
     def url(self, key: str, *, expires_s: int, download_name: str | None = None) -> str:
         """Return a public link that works for ``expires_s`` seconds, at most a week; it holds for GET only.
 
@@ -260,11 +292,14 @@ class S3Store:
             if upload["Key"].startswith(prefix)
         }
         for key, upload_id in found:
-            try:
-                self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
-            except ClientError as error:
-                if code_of(error) not in ABSENT | {"NoSuchUpload"}:
-                    raise
+            self._abort(key, upload_id)
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        try:
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
+        except ClientError as error:
+            if code_of(error) not in ABSENT | {"NoSuchUpload"}:
+                raise
 
     def _delete(self, batch: list[dict[str, str]]) -> None:
         answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
