@@ -148,10 +148,10 @@ def beat(parent: int | None) -> None:
     """
     from app.wiring import build_context
     from worker.beat import beat as reap
+    from worker.tidying import tidying
 
     settings = read_settings()
     _begin(settings, parent)
-    from worker.tidying import tidying
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -174,9 +174,6 @@ def upgrade() -> None:
     click.echo("The database is up to date.")
 
 
-@click.command()
-def setup() -> None:
-    """Make ready what the service needs: the database's tables, the object store's bucket; harmless if they are there.
 @db.command()
 def current() -> None:
     """Print which revision the database has, and which one this version needs."""
@@ -214,6 +211,9 @@ def _or_exit(code: str, what: str, remedy: str) -> Iterator[None]:
         stop_with(code, f"{what}: {reason}.", remedy)
 
 
+@click.command()
+def setup() -> None:
+    """Make ready what the service needs: the database's tables, the object store's bucket; harmless if they are there.
 
     Run it once before the parts of the full stack start, and again after each upgrade.
     """
@@ -224,6 +224,17 @@ def _or_exit(code: str, what: str, remedy: str) -> Iterator[None]:
     with _or_exit("SETUP", "The database or the object store cannot be made ready", _ASK_DOCTOR):
         prepare(settings)
     click.echo("The database and the object store are ready.")
+
+
+def _age(_ctx: click.Context, _param: click.Parameter, text: str) -> timedelta:
+    """Read a time span such as 90m, 12h or 7d."""
+    found = re.fullmatch(r"([0-9]{1,6})([mhd])", text.strip())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not an age such as 90m, 12h or 7d")
+    age = int(found[1]) * {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[found[2]]
+    if age < _YOUNGEST:
+        raise click.BadParameter("what is younger than 1h may be in the making")
+    return age
 
 
 @click.command()
