@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     redispatch_s: float = Field(
         default=30.0, gt=0, description="Seconds that a queued task may wait before its message is sent again."
     )
+    tidy_interval_s: float = Field(
+        default=86_400.0, ge=0, description="Seconds between looks for objects that nobody needs; 0 means never."
+    )
     run_timeout_s: float = Field(default=4 * 3600.0, gt=0, description="Longest time a run may take, seconds.")
     run_memory_mb: int = Field(
         default=0, ge=0, description="Memory cap of a run, MiB; 0 means four fifths of the machine's."
@@ -151,9 +154,6 @@ class Settings(BaseSettings):
         if self.s3_endpoint and not (self.s3_access_key and self.s3_secret_key):
             raise ValueError("MINIO_ENDPOINT is set, but MINIO_ACCESS_KEY and MINIO_SECRET_KEY are not")
         if self.tus_endpoint and not self.s3_endpoint:
-    tidy_interval_s: float = Field(
-        default=86_400.0, ge=0, description="Seconds between looks for objects that nobody needs; 0 means never."
-    )
             raise ValueError("TUS_ENDPOINT is set, but MINIO_ENDPOINT is not: tusd keeps its files in the object store")
         if self.tus_endpoint and not self.hook_secret:
             raise ValueError("TUS_ENDPOINT is set, but VOLCAL_HOOK_SECRET, which tusd's hooks must know, is not")

@@ -238,6 +238,85 @@ def _age(_ctx: click.Context, _param: click.Parameter, text: str) -> timedelta:
 
 
 @click.command()
+@click.option("--older-than", default="1d", callback=_age, show_default=True, help="Leave younger objects alone.")
+@click.option("--delete", is_flag=True, help="Delete what is found; else it is only counted.")
+@click.option("--list", "each", is_flag=True, help="Name every object.")
+@click.option("--force", is_flag=True, help="Delete even if most tasks in the store are unknown to the database.")
+def tidy(older_than: timedelta, delete: bool, each: bool, force: bool) -> None:
+    """Find objects in the store that no task needs, and tasks whose objects are gone.
+
+    Needless are: objects of tasks that are not in the database, uploads and results that do not count, uploads in
+    parts that nobody goes on with. Uploads that cannot go on are closed with --delete, so that their clients hear it.
+    """
+    from app.services import orphans
+    from app.wiring import build_context
+
+    settings = read_settings()
+    _begin(settings, None)
+    with _or_exit("TIDY", "The store or the database cannot be looked through", _ASK_DOCTOR):
+        context = build_context(settings)
+        found = orphans.survey(context, datetime.now(UTC), older_than)
+    for stray in found.strays if each else ():
+        click.echo(f"{stray.found.key}\t{stray.found.size}\t{stray.why}")
+    for why, count in sorted(Counter(stray.why for stray in found.strays).items()):
+        click.echo(f"{count} of {why}")
+    for loss in found.losses:
+        click.echo(f"gone: {loss.what} of task {loss.task_id} ({loss.state}): {loss.means}")
+    size = sum(stray.found.size for stray in found.strays)
+    if delete:
+        if found.is_strange and not force:
+            stop_with(
+                "TIDY",
+                f"{found.unknown} of {found.tasks} tasks in the store are not in the database: one of the two is the "
+                "wrong one, or old. Nothing was deleted.",
+                "Check DATABASE_URL and the bucket; --force deletes all the same.",
+            )
+        count, size = orphans.clear(context, found)
+        click.echo(f"{count} objects, {size} bytes deleted.")
+    else:
+        told = "; --delete deletes them" if found.strays else ""
+        click.echo(f"{len(found.strays)} objects, {size} bytes can be deleted{told}.")
+
+
+@click.group()
+def objects() -> None:
+    """Copy the objects of the store into a folder, and back."""
+
+
+@objects.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--mirror", is_flag=True, help="Delete files in FOLDER that the store has no more.")
+def save(folder: Path, mirror: bool) -> None:
+    """Copy every object of the store to FOLDER; what is there already is not copied again.
+
+    Save the database first: then every row of it finds its objects here. See docs/operations.md.
+    """
+    from app.services import copies
+    from app.wiring import build_context
+
+    settings = read_settings()
+    _begin(settings, None)
+    with _or_exit("STORAGE", "The objects cannot be saved", "Mend it, and run this again: it goes on where it was."):
+        done = copies.save(build_context(settings).store, folder, mirror=mirror)
+    dropped = f", {done.dropped} deleted" if mirror else ""
+    click.echo(f"{done.objects} objects, {done.size} bytes saved; {done.there} were there already{dropped}.")
+
+
+@objects.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def load(folder: Path) -> None:
+    """Copy every file of FOLDER, which `volcal objects save` filled, into the store."""
+    from app.services import copies
+    from app.wiring import build_context
+
+    settings = read_settings()
+    _begin(settings, None)
+    with _or_exit("STORAGE", "The objects cannot be loaded", "Mend it, and run this again: it goes on where it was."):
+        done = copies.load(build_context(settings).store, folder)
+    click.echo(f"{done.objects} objects, {done.size} bytes loaded; {done.there} were there already.")
+
+
+@click.command()
 def secrets() -> None:
     r"""Print fresh secrets as lines for .env: `volcal secrets >> .env`.
 
