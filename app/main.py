@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from app.api import classic, documentation, health, hooks, objects, problems, tasks, tus
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
@@ -16,7 +17,9 @@ def create_app(context: Context | None = None) -> FastAPI:
     Args:
         context: The application's parts; None puts them together from the environment when the server starts.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, lifespan=_lifespan, **documentation.about())
+    # FastAPI's own telemetry would tell whole paths, and with them the ids of uploads; ours is in app.observe.
+    quiet = TelemetryConfig(tracing=False, metrics=False, logs=False)
+    app = FastAPI(docs_url=None, redoc_url=None, lifespan=_lifespan, telemetry=quiet, **documentation.about())
     app.state.context = context
     routers = [
         classic.router,

@@ -12,6 +12,7 @@ from celery import Celery, signals
 from celery.utils.nodenames import default_nodename, host_format
 
 from app.db.session import make_engine
+from app.observe import tracing
 from app.queue.celery import JOB, broker_settings, common_settings
 from app.settings import Settings
 from app.wiring import broker_url, build_context, database_url
@@ -122,6 +123,7 @@ def work(settings: Settings, *, queues: str, concurrency: int, name: str = "volc
         """Celery leaves logging alone if somebody listens to this."""
 
     signals.worker_process_init.connect(born, weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: tracing.stop(), weak=False)
     signals.setup_logging.connect(keep_our_logging, weak=False)
     arguments = ["--quiet", "worker", f"--hostname={name}", f"--queues={queues}", f"--loglevel={settings.log_level}"]
     arguments += ["--without-gossip", "--without-mingle", f"--concurrency={concurrency}"]

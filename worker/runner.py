@@ -17,7 +17,7 @@ from uuid import UUID
 from app.context import Context
 from app.db.session import UnitOfWork
 from app.domain import failures, keys
-from app.observe import logs
+from app.observe import logs, tracing
 from app.services import runs
 from app.services.runs import Lease, Verdict
 from pipeline.child import RunSpec
@@ -96,6 +96,7 @@ def _run(context: Context, lease: Lease, here: Surroundings) -> EndKind:
         kind = _settle(context, lease, ending, stages)
     _tidy(context, lease, done=kind is EndKind.DONE)
     _tell(ending, kind, stages)
+    _trace(lease, here, ending, kind, stages)
     return kind
 
 
@@ -111,6 +112,27 @@ def _tell(ending: Ending, kind: EndKind, stages: Stages) -> None:
     log.log(logging.INFO if kind is EndKind.DONE else logging.WARNING, str(kind), extra=about)
     if about["code"] == Defect.code:
         log.error("what the run wrote last:\n%s", ending.log)
+
+
+def _trace(lease: Lease, here: Surroundings, ending: Ending, kind: EndKind, stages: Stages) -> None:
+    if (traces := tracing.active()) is None:
+        return
+    about = {
+        "volcal.task_id": str(lease.task_id),
+        "volcal.attempt": lease.attempt,
+        "volcal.worker": here.name,
+        "volcal.outcome": str(kind),
+        "volcal.code": str(ending.error.get("code", "")),
+        "volcal.peak_mib": round(ending.peak_mb),
+    }
+    traces.run(
+        f"run {lease.pipeline}",
+        (stages.began, stages.began + stages.seconds),
+        about,
+        task=str(lease.task_id),
+        stages=[(stage.name, stage.began, stage.ended) for stage in stages.past],
+        failed=kind is not EndKind.DONE,
+    )
 
 
 def _attempt(context: Context, lease: Lease, here: Surroundings, pulse: Pulse, stages: Stages) -> Ending:

@@ -5,12 +5,13 @@ import logging
 import re
 import time
 from http import HTTPStatus
+from typing import Any
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.observe import logs, requests
+from app.observe import logs, requests, tracing
 from app.observe.masking import Mask
 
 log = logging.getLogger("volcal.requests")
@@ -23,6 +24,7 @@ _STREAMED = ("/files",)  # uploads limit themselves
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBES = {"/livez", "/readyz", "/metrics"}
 _UNMATCHED = "none"
+_CREATES = {"/create_task", "/api/v1/tasks"}
 _mask = Mask()
 _LOCKED = "default-src 'none'; frame-ancestors 'none'"
 _DOCS = (
@@ -80,7 +82,32 @@ def _tell(scope: Scope, status: int, seconds: float) -> None:
     }
     if task_id := scope.get("path_params", {}).get("task_id"):
         line["task_id"] = str(task_id)[:64]
-    log.log(logging.DEBUG if path in _PROBES else logging.INFO, "request", extra=line)
+    if path in _PROBES:
+        log.debug("request", extra=line)
+        return
+    log.info("request", extra=line)
+    if (traces := tracing.active()) is not None:
+        _trace(traces, scope, route, line, seconds)
+
+
+def _trace(traces: tracing.Tracing, scope: Scope, route: str, line: dict[str, Any], seconds: float) -> None:
+    now, status = time.time(), line["status"]
+    about = {
+        "http.request.method": scope["method"],
+        "http.route": route,
+        "http.response.status_code": status,
+        "url.path": line["path"],
+        "volcal.request_id": scope[REQUEST_ID],
+    }
+    traces.request(
+        f"{scope['method']} {route}",
+        (now - seconds, now),
+        about,
+        task=str(line.get("task_id") or logs.known().get("task_id", "")),
+        created=scope["method"] == "POST" and route in _CREATES,
+        caller=Headers(scope=scope).get("traceparent", ""),
+        failed=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
 
 
 class SmallBodies:

@@ -42,6 +42,11 @@ def learn(**fields: Any) -> None:
         known.update(fields)
 
 
+def known() -> Mapping[str, Any]:
+    """Return the fields that lines here carry."""
+    return _about.get() or {}
+
+
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return what a record says beside its message: the context's fields and its own, the usual ones first."""
     own = {key: value for key, value in vars(record).items() if key not in _OWN}
@@ -52,11 +57,17 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class _Remember(logging.Filter):
-    """Gives each record the fields of the context in which it was made."""
+    """Gives each record the fields of the context in which it was made.
+
+    A context within which a task is spoken of is about that task from then on: so a request that creates one, or brings
+    its last file, has a line that tells which.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let everything pass."""
-        record.about = dict(_about.get() or {})
+        if (fields := _about.get()) is not None and "task_id" in vars(record):
+            fields.setdefault("task_id", vars(record)["task_id"])
+        record.about = dict(fields or {})
         return True
 
 

@@ -115,7 +115,8 @@ def test_the_lines_about_a_task_tell_its_story(service: tuple[Path, str]) -> Non
     assert list(done["stages"]) == list(dict.fromkeys(stages))
     assert sum(done["stages"].values()) <= done["seconds"] + 0.1
     asked = [line for line in about if line["message"] == "request"]
-    assert {line["path"] for line in asked} == {f"/api/v1/tasks/{task['id']}"}
+    assert [(line["method"], line["path"].split("/")[1]) for line in asked[:2]] == [("POST", "api"), ("PATCH", "files")]
+    assert {line["path"] for line in asked[2:]} == {f"/api/v1/tasks/{task['id']}"}
 
 
 def test_no_log_holds_a_secret_or_anything_but_json(service: tuple[Path, str]) -> None:
