@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 from pydantic import SecretStr, ValidationError
 
-from app.observe import logs
+from app.observe import logs, tracing
 from app.settings import Settings
 
 SECRETS = (
@@ -75,6 +75,7 @@ _parent = click.option("--parent", type=int, hidden=True, help="End when this pr
 
 def _begin(settings: Settings, parent: int | None) -> None:
     logs.set_up(level=settings.log_level, form=settings.log_format, secrets=_hidden(settings))
+    tracing.start(f"volcal-{click.get_current_context().info_name}")
     if parent is not None:
         from pipeline.guard import follow
 
@@ -104,6 +105,7 @@ def serve(host: str, port: int, public_url: str | None, workers: int, fd: int | 
     The database must be there: run `volcal db upgrade` first. SIGTERM stops it within seconds; clients that were
     uploading resume. With --workers several processes share the socket, and one that dies is started again.
     """
+    from app.observe.shared import figures_together
     from app.serving import Crew, server
 
     settings = read_settings(public_url=public_url)
@@ -112,7 +114,8 @@ def serve(host: str, port: int, public_url: str | None, workers: int, fd: int | 
     logging.getLogger(__name__).info("listening on %s", listening.getsockname())
     if workers > 1:
         known = () if public_url is None else ("--public-url", public_url)
-        sys.exit(Crew(("serve", *known), workers, listening).run())
+        with figures_together():
+            sys.exit(Crew(("serve", *known), workers, listening).run())
 
     from app.main import create_app
     from app.wiring import build_context
