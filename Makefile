@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check lint types contracts unit service coverage format openapi bench-speed bench-accuracy bench-upload clean
+.PHONY: help install demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-accuracy bench-upload clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ up: install ## Start the service on http://127.0.0.1:8000
 	$(BIN)/volcal up
 
 test: install check coverage ## Run everything: style, types, import rules, all tests with coverage
+
+test-compose: install ## Build the images, bring docker-compose.yml up, use it, take it down (root; no Docker)
+	$(BIN)/python -m tests.compose.run
 
 check: install lint types contracts ## Run the checks that run no test
 
