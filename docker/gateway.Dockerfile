@@ -5,7 +5,9 @@ RUN python -m venv /opt/volcal
 WORKDIR /src
 # What changes seldom first: these layers are kept until pyproject.toml or constraints.txt change.
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py gateway stack > requirements.txt \
+# Further extras of pyproject.toml, such as otel.
+ARG EXTRAS=""
+RUN python requirements.py gateway stack ${EXTRAS} > requirements.txt \
     && /opt/volcal/bin/pip install --constraint constraints.txt --requirement requirements.txt
 COPY . .
 RUN /opt/volcal/bin/pip install --no-deps . \

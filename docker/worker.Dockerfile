@@ -5,7 +5,9 @@ RUN python -m venv /opt/volcal
 WORKDIR /src
 # What changes seldom first: these layers are kept until pyproject.toml or constraints.txt change.
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py worker stack > requirements.txt \
+# Further extras of pyproject.toml, such as otel.
+ARG EXTRAS=""
+RUN python requirements.py worker stack ${EXTRAS} > requirements.txt \
     && /opt/volcal/bin/pip install --constraint constraints.txt --requirement requirements.txt
 COPY . .
 # A compiled kernel counts as stale if its source is younger, to the nanosecond: layers keep whole seconds.

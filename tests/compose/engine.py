@@ -79,6 +79,14 @@ class Engine:
         )
         return done.stdout
 
+    def logs(self, container: str, lines: int) -> str:
+        """Return the last lines that a container printed."""
+        command = ["podman", "logs", "--tail", str(lines), container]
+        done = subprocess.run(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        return done.stdout
+
     def has_image(self, name: str) -> bool:
         """Say whether an image is in the storage."""
         return subprocess.run(["podman", "image", "exists", name], env=self.environment, check=False).returncode == 0

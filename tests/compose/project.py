@@ -88,5 +88,4 @@ class Project:
         for container in self.engine.containers():
             good = container["State"] == "running" and "unhealthy" not in container["Status"]
             print(f"----- {container['Names'][0]}: {container['Status']}", flush=True)
-            lines = self.engine.podman("logs", "--tail", "15" if good else "60", container["Id"], check=False)
-            print(lines, flush=True)
+            print(self.engine.logs(container["Id"], 15 if good else 60), flush=True)

