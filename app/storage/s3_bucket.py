@@ -1,5 +1,6 @@
 """Is the bucket there, is it private, and does it rid itself of uploads that nobody finished?"""
 
+import json
 import logging
 from typing import Any
 
@@ -72,9 +73,10 @@ def _tidy_itself(client: Any, bucket: str, days: int) -> None:
 
 
 def _warn_if_public(client: Any, bucket: str) -> None:
+    # Asked for the policy's status, MinIO calls a bucket public only if everybody may write into it.
     try:
-        is_public = client.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"]
-    except (ClientError, KeyError):
+        statements = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
+    except (ClientError, ValueError, KeyError):
         return
-    if is_public:
-        log.warning("everybody may read the bucket %s: its policy is public; links need no such policy", bucket)
+    if any(one.get("Effect") == "Allow" and '"*"' in json.dumps(one.get("Principal")) for one in statements):
+        log.warning("the bucket %s has a policy that lets everybody in; links need no such policy", bucket)

@@ -13,8 +13,8 @@ from app.storage.errors import StoreUnavailable
 
 PART = 16 << 20
 LOOK_S = 0.2
-GRACE_S = 1.5
-STALL_S = 60.0
+GRACE_S = 1.5  # for what was given up to delete its parts
+STALL_S = 60.0  # without a byte; what is in parts is put together meanwhile
 _CONFIG = TransferConfig(
     multipart_threshold=PART,
     multipart_chunksize=PART,
@@ -26,9 +26,7 @@ _CONFIG = TransferConfig(
 )
 
 
-def carry(
-    client: Any, begin: Callable[[Any, list[Any]], Any], progress: Progress | None, *, stall_s: float = STALL_S
-) -> int:
+def carry(client: Any, begin: Callable[[Any, list[Any]], Any], progress: Progress | None) -> int:
     """Run a transfer, and end it if ``progress`` raises or nothing moves for long.
 
     A server that stands still is not waited for: the transfer is left to its own time limits then, and ends there.
@@ -37,7 +35,6 @@ def carry(
         client: A client of boto3.
         begin: Begins it, given a transfer manager and its subscribers; returns the manager's future.
         progress: Is told the bytes so far, from this thread, also while nothing moves.
-        stall_s: Longest standstill, seconds.
 
     Returns:
         The object's size in bytes, as the server says.
@@ -58,8 +55,8 @@ def carry(
                 progress(moved)
             if moved != last:
                 last, since = moved, time.monotonic()
-            elif time.monotonic() - since > stall_s:
-                raise StoreUnavailable(f"the object store stood still for {stall_s:g} s in a transfer", passing=True)
+            elif time.monotonic() - since > STALL_S:
+                raise StoreUnavailable(f"the object store stood still for {STALL_S:g} s in a transfer", passing=True)
     except BaseException:
         transfer.meter.give_up()
         transfer.over.wait(GRACE_S)
