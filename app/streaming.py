@@ -14,6 +14,7 @@ Reading goes on while the application works on a piece, and pauses when 1 MiB wa
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 import httptools
@@ -124,6 +125,15 @@ class StreamingProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._taker: Body | None = None
         self._parsed = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; nothing that is sent waits for more of it."""
+        super().connection_made(transport)
+        line = transport.get_extra_info("socket")
+        if line is not None and line.family in {socket.AF_INET, socket.AF_INET6}:
+            # An answer's body would wait 40 ms for the client to acknowledge the head. asyncio sees to that only for
+            # sockets that were made with the protocol's number.
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def on_headers_complete(self) -> None:
         """Offer the body to the application."""
