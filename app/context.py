@@ -1,11 +1,12 @@
 """The long-lived parts of the application, put together once by ``app.wiring``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
 from app.db.session import UnitOfWork
-from app.domain.ports import JobQueue, ObjectStore, UploadGateway
+from app.domain.ports import JobQueue, ObjectStore, UploadGateway, WebClient
+from app.outbound import GuardedClient
 from pipeline.registry import Catalogue
 
 
@@ -24,6 +25,10 @@ class Policy:
         task_ttl_s: Seconds after which a finished task is deleted; 0 keeps it.
         hook_secret: What ``/tusd_hook`` asks for; None closes the route.
         metrics_token: What ``/metrics`` asks for; None opens it to whoever reaches it.
+        callback_secret: What callbacks are signed with; None refuses them.
+        callback_attempts: How often to try to tell a receiver that a task ended.
+        callback_retry_s: Seconds between the first attempt and the second; later pauses are longer.
+        callback_timeout_s: Seconds that an attempt may take.
         min_free_bytes: Free disk below which the service says that it is not ready, bytes.
     """
 
@@ -37,6 +42,10 @@ class Policy:
     task_ttl_s: int = 0
     hook_secret: str | None = None
     metrics_token: str | None = None
+    callback_secret: str | None = None
+    callback_attempts: int = 10
+    callback_retry_s: float = 5.0
+    callback_timeout_s: float = 20.0
     min_free_bytes: int = 512 * 2**20
 
 
@@ -52,6 +61,7 @@ class Context:
         catalogue: Every pipeline there is.
         policy: What the deployment chose.
         data_dir: Folder whose disk must not be full, as text; None if nothing is kept on this machine.
+        web: Calls addresses that users name.
     """
 
     engine: Engine
@@ -61,6 +71,7 @@ class Context:
     catalogue: Catalogue
     policy: Policy = Policy()
     data_dir: str | None = None
+    web: WebClient = field(default_factory=GuardedClient)
 
     def unit_of_work(self, *, read_only: bool = False) -> UnitOfWork:
         """Return a fresh transaction, to be used in a ``with`` block."""

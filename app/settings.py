@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.outbound import AllowList
+
 _KNOWN_TO_ALL = {"changeme_in_production", "minioadminminioadmin"}  # and whatever is short, or says so
 _SHORTEST = 16  # characters of a secret
 
@@ -99,6 +101,9 @@ class Settings(BaseSettings):
     tus_public_endpoint: str | None = Field(
         default=None, description="URL of tusd as clients reach it; none means /files below the public URL."
     )
+    tus_idle_s: float = Field(
+        default=30.0, gt=0, description="Seconds after its last byte before a file that tusd left behind is completed."
+    )
     hook_secret: SecretStr | None = Field(
         default=None,
         description="Secret that /tusd_hook asks for, as ?secret=… or as Basic password; none closes the route.",
@@ -109,6 +114,22 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr | None = Field(
         default=None, description="Signs links; none means one is made and kept in the data folder."
+    )
+    fetch_allow: str = Field(
+        default="",
+        description="Private hosts, host:port or networks that callbacks may reach, with commas; none opens none.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Signs callbacks; none means one is derived from the secret key."
+    )
+    callback_attempts: int = Field(
+        default=10, ge=1, description="Attempts at telling a receiver that a task ended before it is given up."
+    )
+    callback_retry_s: float = Field(
+        default=5.0, gt=0, description="Seconds between the first attempt and the second; later pauses are longer."
+    )
+    callback_timeout_s: float = Field(
+        default=20.0, gt=0, description="Seconds that one attempt at telling a receiver may take."
     )
     link_ttl_s: int = Field(default=900, ge=1, description="Seconds that links to pictures and files work.")
     upload_ttl_s: int = Field(default=86_400, ge=1, description="Seconds a task may wait for its files.")
@@ -149,10 +170,18 @@ class Settings(BaseSettings):
             ip_network(address.strip())  # a name would be believed by nobody, silently
         return text
 
+    @field_validator("fetch_allow")
+    @classmethod
+    def _reads_as_list(cls, text: str) -> str:
+        AllowList.of(text)
+        return text
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.s3_endpoint and not (self.s3_access_key and self.s3_secret_key):
             raise ValueError("MINIO_ENDPOINT is set, but MINIO_ACCESS_KEY and MINIO_SECRET_KEY are not")
+        if (self.broker_url or "").startswith("sentinel:") and not self.broker_master:
+            raise ValueError("CELERY_BROKER_URL is of Sentinels, but VOLCAL_BROKER_MASTER does not name the master")
         if self.tus_endpoint and not self.s3_endpoint:
             raise ValueError("TUS_ENDPOINT is set, but MINIO_ENDPOINT is not: tusd keeps its files in the object store")
         if self.tus_endpoint and not self.hook_secret:
@@ -171,6 +200,7 @@ class Settings(BaseSettings):
             ("MINIO_SECRET_KEY", self.s3_secret_key),
             ("VOLCAL_SECRET_KEY", self.secret_key),  # if there is none a good one is made
             ("VOLCAL_HOOK_SECRET", self.hook_secret),
+            ("VOLCAL_WEBHOOK_SECRET", self.webhook_secret),
         ):
             if secret is not None:
                 secrets[name] = secret.get_secret_value()

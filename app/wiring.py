@@ -1,5 +1,6 @@
 """From settings to a ``Context``: the one place that chooses adapters."""
 
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +11,7 @@ from app.db import migrate
 from app.db.session import make_engine
 from app.domain.ports import ObjectStore, UploadGateway
 from app.queue.celery import CeleryQueue
+from app.outbound import AllowList, GuardedClient, Limits
 from app.settings import Settings
 from app.storage.local import LocalStore
 from app.uploads.tus import Shelf, TusUploads
@@ -46,6 +48,7 @@ def build_context(settings: Settings) -> Context:
         policy=_policy(settings, base_url),
         data_dir=None if is_remote(settings) else str(root),
     )
+        web=GuardedClient(AllowList.of(settings.fetch_allow), limits=Limits(total_s=settings.callback_timeout_s)),
 
 
 def prepare(settings: Settings) -> None:
@@ -129,14 +132,30 @@ def _policy(settings: Settings, base_url: str) -> Policy:
 
 def _link_secret(settings: Settings, root: Path) -> bytes:
     if settings.secret_key is not None and settings.secret_key.get_secret_value():
+        callback_secret=callback_secret(settings),
+        callback_attempts=settings.callback_attempts,
+        callback_retry_s=settings.callback_retry_s,
+        callback_timeout_s=settings.callback_timeout_s,
         return settings.secret_key.get_secret_value().encode()
     path = root / "secret.key"
     if not path.exists():
+def callback_secret(settings: Settings) -> str | None:
+    """Return what callbacks are signed with; None if nothing is set and there is no data folder to keep one in."""
+    if settings.webhook_secret is not None and settings.webhook_secret.get_secret_value():
+        return settings.webhook_secret.get_secret_value()
+    has_key = settings.secret_key is not None and settings.secret_key.get_secret_value()
+    if not has_key and is_remote(settings):
+        return None
+    # Derived, so that receivers, which have to know it, cannot sign links.
+    return hmac.new(_link_secret(settings, settings.data_dir.resolve()), b"volcal callbacks v1", "sha256").hexdigest()
+
+
         # Gateway and worker may start together: the first link wins, everybody reads what won.
         fresh = root / f".secret.{os.getpid()}.{secrets.token_hex(4)}"
         fresh.touch(mode=0o600)
         fresh.write_text(secrets.token_urlsafe(48))
         try:
+        root.mkdir(parents=True, exist_ok=True)
             path.hardlink_to(fresh)
         except FileExistsError:
             pass

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from app.context import Context
 from app.services import janitor
+from worker.courier import Courier
 from worker.signs import leave, sign
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
     _guarded(lambda: _account(context, janitor.Report()), "say that it lives")
     # Ring for whatever is pending: who came back just now, broker or worker, may have lost its messages.
     _guarded(lambda: janitor.rouse(context, datetime.now(UTC)), "ring for the pending tasks")
+    courier = threading.Thread(target=Courier(context).run, args=(stop,), name="courier", daemon=True)
+    courier.start()
     clock, failing = _Clock(), False
     while not stop.wait(every_s):
         # While the machine slept or the database was away nobody could renew a lease: give the living time to.
@@ -45,6 +48,7 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
             failing = True
         else:
             failing = False
+    courier.join()
     _guarded(lambda: leave(context.engine, "beat", socket.gethostname()), "say that it stops")
 
 

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.context import Context
-from app.db.models import Task, Upload
+from app.db.models import Delivery, Task, Upload
+from app.domain.callbacks import DeliveryState
 from app.domain.errors import CursorInvalid
 from app.domain.tasks import TaskState, UploadState
 from app.services.queries import current
@@ -36,6 +38,12 @@ class TaskIn(_Body):
     name: PlainText = Field(default="", max_length=200, description="For people; means nothing.")
     options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the pipeline; GET /api/v1/pipelines/{name} has their schema."
+    )
+    callback_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="Who is told by a POST when the task ends; docs/callbacks.md says how.",
+        examples=["https://hooks.example.com/volcal"],
     )
     model_config = ConfigDict(
         json_schema_extra={
@@ -132,6 +140,10 @@ class TaskOut(TaskSummary):
     queue_position: int | None = Field(description="1 for the next to be served; null if it is not queued.")
     missing: list[str] = Field(description="Labels of required files that have not arrived.", examples=[["shx"]])
     uploads: dict[str, UploadOut] = Field(description="By label, the upload that counts.")
+    callback_host: str | None = Field(
+        description="Host that is told when the task ends; the rest of its URL may be a secret.",
+        examples=["hooks.example.com"],
+    )
 
     @classmethod
     def of(cls, view: View, context: Context) -> "TaskOut":
@@ -143,6 +155,7 @@ class TaskOut(TaskSummary):
             queue_position=view.queue_position,
             missing=view.missing,
             uploads=uploads,
+            callback_host=view.task.callback_url and urlsplit(view.task.callback_url).netloc,
         )
 
 
@@ -179,6 +192,47 @@ class TicketOut(BaseModel):
         description="A tus 1.0 upload of deferred length: HEAD asks for the offset, PATCH appends.",
         examples=["http://127.0.0.1:8000/files/2Qm0…"],
     )
+
+
+class TryOut(BaseModel):
+    """One attempt at telling a receiver."""
+
+    at: datetime
+    status: int | None = Field(description="What the receiver answered; null if it did not.", examples=[503])
+    error: str | None = Field(description="Why there was no answer.")
+    seconds: float | None = Field(description="How long it took; null if the attempt was cut short on our side.")
+
+
+class DeliveryOut(BaseModel):
+    """What a receiver was told, or is to be told."""
+
+    id: UUID = Field(description="The same for all attempts: ``X-Volcal-Delivery``.")
+    event: str = Field(examples=["task.done"])
+    state: DeliveryState
+    created_at: datetime
+    due_at: datetime | None = Field(description="When it is tried next; null once it is over.")
+    settled_at: datetime | None = Field(description="When it was delivered or given up.")
+    attempts: list[TryOut]
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> "DeliveryOut":
+        """Show a delivery."""
+        is_open = delivery.state == DeliveryState.PENDING
+        return cls(
+            id=delivery.id,
+            event=delivery.event,
+            state=DeliveryState(delivery.state),
+            created_at=delivery.created_at,
+            due_at=delivery.due_at if is_open else None,
+            settled_at=delivery.settled_at,
+            attempts=[TryOut(**attempt) for attempt in delivery.tries],
+        )
+
+
+class DeliveryList(BaseModel):
+    """Everything that a task's receiver was told, oldest first."""
+
+    deliveries: list[DeliveryOut]
 
 
 class ArtifactOut(BaseModel):

@@ -16,6 +16,8 @@ from app.api.problems import examples
 from app.api.schemas import (
     ArtifactList,
     ArtifactOut,
+    DeliveryList,
+    DeliveryOut,
     PipelineList,
     PipelineOut,
     RestartIn,
@@ -30,7 +32,7 @@ from app.api.schemas import (
 from app.context import Context
 from app.domain import errors
 from app.domain.tasks import TaskState
-from app.services import tasks, uploads
+from app.services import callbacks, queries, tasks, uploads
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
 pipelines = APIRouter(prefix="/api/v1/pipelines", tags=["pipelines"])
@@ -39,6 +41,7 @@ _NO_TASK = errors.TaskNotFound()
 _BAD_OPTIONS = errors.OptionsInvalid([{"field": "cell", "message": "Input should be greater than 0"}])
 _ACTIVE = errors.IllegalTransition(TaskState.RUNNING, TaskState.PENDING)
 _OVER = errors.IllegalTransition(TaskState.DONE, TaskState.KILLED)
+_BAD_URL = errors.UrlRefused("address")
 _MISSING = errors.InputsMissing(["shp", "shx"])
 
 
@@ -51,12 +54,12 @@ def _show(context: Context, task_id: UUID) -> TaskOut:
     "",
     status_code=HTTPStatus.CREATED,
     summary="Create a task",
-    responses=examples(errors.PipelineNotFound("x", ["constant", "volume_change"]), _BAD_OPTIONS),
+    responses=examples(errors.PipelineNotFound("x", ["constant", "volume_change"]), _BAD_OPTIONS, _BAD_URL),
 )
 def create(context: ContextDep, response: Response, body: TaskIn | None = None) -> TaskOut:
     """Open a task and an upload for each file that it needs; it starts by itself once they are all there."""
     body = body or TaskIn()
-    task, _ = tasks.create_task(context, body.pipeline, body.options, body.name)
+    task, _ = tasks.create_task(context, body.pipeline, body.options, body.name, body.callback_url)
     response.headers["Location"] = f"{context.policy.public_url}/api/v1/tasks/{task.id}"
     return _show(context, task.id)
 
@@ -184,6 +187,13 @@ def _artifact(context: Context, found: dict[str, Any]) -> ArtifactOut:
     return ArtifactOut(
         name=found["name"], media_type=found["media_type"], title=found["title"], size=found["size"], url=url
     )
+
+
+@router.get("/{task_id}/deliveries", summary="List the callbacks", responses=examples(_NO_TASK))
+def deliveries(task_id: UUID, work: ReadDep) -> DeliveryList:
+    """List what the receiver at the task's ``callback_url`` was told, or is to be told, with each attempt."""
+    queries.get_task(work, task_id)
+    return DeliveryList(deliveries=[DeliveryOut.of(found) for found in callbacks.of_task(work, task_id)])
 
 
 @pipelines.get("", summary="List pipelines")

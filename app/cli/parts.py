@@ -320,7 +320,8 @@ def load(folder: Path) -> None:
 
 
 @click.command()
-def secrets() -> None:
+@click.option("--callbacks", is_flag=True, help="Instead, print the secret that this service signs callbacks with.")
+def secrets(*, callbacks: bool) -> None:
     r"""Print fresh secrets as lines for .env: `volcal secrets >> .env`.
 
     \b
@@ -330,6 +331,15 @@ def secrets() -> None:
 
     for name in SECRETS:
         click.echo(f"{name}={token_urlsafe(24)}")
+
+    if callbacks:
+        from app.wiring import callback_secret
+
+        known = callback_secret(read_settings())
+        if known is None:
+            stop_with("SETTINGS", "There is no secret to sign with.", "Set VOLCAL_SECRET_KEY or VOLCAL_WEBHOOK_SECRET.")
+        click.echo(known)
+        return
 
 
 def migrate_or_exit(url: str) -> None:

@@ -47,6 +47,7 @@ COUNTERS: Mapping[str, Counted] = {
     "uploads": Counted("Files whose last byte came, by what a first look found", ("outcome",)),
     "upload_bytes": Counted("Bytes of files whose last byte came", ()),
     "put_right": Counted("What the reaper did, in tasks", ("what",)),
+    "callbacks": Counted("Attempts to tell receivers that tasks ended, by what came of them", ("outcome",)),
     "queue_seconds": Counted("How long queued tasks waited for a worker", ("pipeline",), _SECONDS),
     "run_seconds": Counted("How long runs took, fetching and storing included", ("pipeline", "outcome"), _SECONDS),
     "run_stage_seconds": Counted("How long each stage of a run took", ("pipeline", "stage"), _SECONDS),

@@ -60,6 +60,7 @@ class Task(Base):
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # unseen from then on; the janitor clears up
+    callback_url: Mapped[str | None] = mapped_column(String(2048))  # who is told when it ends; may hold a secret
 
     uploads: Mapped[list["Upload"]] = relationship(
         back_populates="task",
@@ -92,3 +93,25 @@ class Upload(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     task: Mapped[Task] = relationship(back_populates="uploads")
+
+
+class Delivery(Base):
+    """That a task ended, to be told to its receiver; one for each end."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index("ix_deliveries_task", "task_id"),
+        Index("ix_deliveries_state_due", "state", "due_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    event: Mapped[str] = mapped_column(String(32))
+    host: Mapped[str] = mapped_column(String(255))  # of the receiver, so that a slow one holds up no other
+    payload: Mapped[dict[str, Any]] = mapped_column(JSON)  # the task as it was then
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    tries: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # of each attempt: at, status, error, seconds
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    due_at: Mapped[datetime] = mapped_column(UtcDateTime)  # while it is claimed: when the claim runs out
+    settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,6 +1,6 @@
 """What the use cases need from the outside; each port has an embedded and a full-stack adapter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -102,6 +102,25 @@ class UploadGateway(Protocol):
 
     def discard(self, handle: str) -> None:
         """Forget an upload and its bytes; absent ones are no error."""
+
+
+class WebClient(Protocol):
+    """Calls addresses that users name, without letting them use our place in the network."""
+
+    def check(self, url: str) -> str:
+        """Return the URL in its one form.
+
+        Raises:
+            UrlRefused: If it is plainly not one that may be called.
+        """
+
+    def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> int:
+        """Send a body; return the answer's status.
+
+        Raises:
+            UrlRefused: If the URL may not be called.
+            OSError: If no answer came, or not in time; the message says why in one line, and names no address.
+        """
 
 
 @runtime_checkable

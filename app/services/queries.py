@@ -15,6 +15,7 @@ from app.db.session import UnitOfWork
 from app.domain.errors import TaskNotFound
 from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState, advance
+from app.services import callbacks
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ def settle(work: UnitOfWork, task: Task, wanted: TaskState, error: dict[str, Any
     if ended:
         code = str(error.get("code", ""))
         work.count("task_failures", pipeline=task.pipeline, code=code)
+        callbacks.announce(work, task.id, now)
         about = {"task_id": str(task.id), "code": code, "said": error.get("message", "")}
         work.after_commit(partial(log.info, str(wanted), extra=about))
     return ended

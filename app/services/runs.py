@@ -18,6 +18,7 @@ from app.db.models import Task, Upload
 from app.db.session import UnitOfWork
 from app.domain import failures
 from app.domain.tasks import TaskState, UploadState
+from app.services import callbacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def finish(
         stage="",
     )
     if done:
-        _count(work, lease, TaskState.DONE)
+        _count(work, lease, TaskState.DONE, now)
     else:
         kill(work, lease, error=failures.cancelled(), now=now)
     return done
@@ -151,13 +152,13 @@ def finish(
 def fail(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
     """Record that the pipeline refused or failed; False if the lease is lost."""
     kept = _write(work, _held(lease), **_ended(TaskState.ERROR, now), error=failures.plain(error))
-    return kept and _count(work, lease, TaskState.ERROR, error)
+    return kept and _count(work, lease, TaskState.ERROR, now, error)
 
 
 def kill(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
     """Record that the run was ended from outside, such as by cancelling; False if the lease is lost."""
     kept = _write(work, _held(lease), **_ended(TaskState.KILLED, now), error=failures.plain(error))
-    return kept and _count(work, lease, TaskState.KILLED, error)
+    return kept and _count(work, lease, TaskState.KILLED, now, error)
 
 
 def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
@@ -174,17 +175,22 @@ def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
         stage="",
         progress=0.0,
     )
-    return kept and _count(work, lease, TaskState.PENDING)
+    return kept and _count(work, lease, TaskState.PENDING, now)
 
 
 def _held(lease: Lease) -> list[ColumnElement[bool]]:
     return [Task.id == lease.task_id, Task.state == TaskState.RUNNING, Task.fence == lease.fence]
 
 
-def _count(work: UnitOfWork, lease: Lease, after: TaskState, error: dict[str, Any] | None = None) -> bool:
+def _count(
+    work: UnitOfWork, lease: Lease, after: TaskState, now: datetime, error: dict[str, Any] | None = None
+) -> bool:
+    """Count a change that was made, and see to it that whoever waits for the task's end is told."""
     work.count("task_transitions", pipeline=lease.pipeline, before=TaskState.RUNNING, after=after)
     if error is not None:
         work.count("task_failures", pipeline=lease.pipeline, code=str(error.get("code", "")))
+    if after.is_settled:
+        callbacks.announce(work, lease.task_id, now)
     return True
 
 

@@ -24,7 +24,7 @@ from app.domain.errors import (
 )
 from app.domain.keys import task_prefix
 from app.domain.tasks import TaskState
-from app.services import queries, uploads
+from app.services import callbacks, queries, uploads
 from app.services.uploads import Ticket
 
 if TYPE_CHECKING:
@@ -84,13 +84,25 @@ def check_options(spec: "Spec", options: dict[str, Any]) -> dict[str, Any]:
 
 
 def create_task(
-    context: "Context", pipeline: str = "volume_change", options: dict[str, Any] | None = None, name: str = ""
+    context: "Context",
+    pipeline: str = "volume_change",
+    options: dict[str, Any] | None = None,
+    name: str = "",
+    callback_url: str | None = None,
 ) -> tuple[Task, list[Ticket]]:
     """Open a task and an upload for each file that it needs.
+
+    Args:
+        context: The application's parts.
+        pipeline: What to run.
+        options: Options of the pipeline.
+        name: For people.
+        callback_url: Who is told when the task ends.
 
     Raises:
         PipelineNotFound: If there is no such pipeline.
         OptionsInvalid: If the options do not fit it.
+        UrlRefused: If the callback's URL may not be called.
     """
     spec = find_spec(context.catalogue, pipeline)
     task = Task(
@@ -99,6 +111,7 @@ def create_task(
         name=name,
         options=check_options(spec, options or {}),
         state=TaskState.WAITING,
+        callback_url=None if callback_url is None else callbacks.check(context, callback_url),
         created_at=queries.utc_now(),
     )
     tickets: list[Ticket] = []
