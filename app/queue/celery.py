@@ -1,7 +1,7 @@
 """The doorbell: posts a task's id to whichever broker, by name, without importing the worker's code."""
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 from uuid import UUID
 
 from celery import Celery
@@ -9,19 +9,26 @@ from celery import Celery
 JOB = "volcal.run_task"
 DEFAULT_QUEUE = "celery"
 _FOLDER = "filesystem"
-_REDIS = {"redis", "rediss", "sentinel"}
+_SENTINEL = "sentinel"
+_REDIS = {"redis", "rediss", _SENTINEL}
 _AMQP = {"amqp", "amqps", "pyamqp"}
 _DRAIN_S = 0.4
 _PATIENCE_S = 2.0  # a client waits for the answer to its request while the bell is rung
+_SILENCE_S = 30.0  # a worker whose broker is silent for longer than that looks for it anew
 
 
 def broker_settings(broker_url: str, *, patience_s: float | None = None, visibility_s: float = 0.0) -> dict[str, Any]:
     """Return Celery's settings for a broker.
 
     Args:
-        broker_url: ``filesystem:///folder``, or any URL that Celery knows.
+        broker_url: ``filesystem:///folder``, or any URL that Celery knows. Redis behind Sentinels is
+            ``sentinel://:password@one:26379;sentinel://two:26379/0?master=NAME``, and ``&sentinel_password=…`` if the
+            Sentinels themselves ask for one.
         patience_s: Give up on a broker that does not answer for so long, seconds; None waits for it, as a worker does.
         visibility_s: Seconds after which Redis delivers an unacknowledged message again.
+
+    Raises:
+        ValueError: If a URL of Sentinels does not name the master.
     """
     scheme = urlsplit(broker_url).scheme
     options: dict[str, Any] = {}
@@ -37,17 +44,47 @@ def broker_settings(broker_url: str, *, patience_s: float | None = None, visibil
             "broker_transport_options": options,
         }
     if scheme in _REDIS:
-        options |= {"socket_keepalive": True, "health_check_interval": 30}
+        silence_s = _SILENCE_S if patience_s is None else patience_s
+        options |= {
+            "socket_keepalive": True,
+            "health_check_interval": int(_SILENCE_S),
+            "socket_connect_timeout": min(silence_s, 10.0),
+            "socket_timeout": silence_s,  # an idle worker asks each second, so this is not about idleness
+        }
         if visibility_s:
             options["visibility_timeout"] = visibility_s
-        if patience_s is not None:
-            options |= {"socket_connect_timeout": patience_s, "socket_timeout": patience_s}
+    if scheme == _SENTINEL:
+        broker_url, more = _sentinels(broker_url, _PATIENCE_S if patience_s is None else patience_s)
+        options |= more
     if scheme in _AMQP:
         options["confirm_publish"] = True
         if patience_s is not None:
             options |= {"read_timeout": patience_s, "write_timeout": patience_s}
     settings = {"broker_url": broker_url, "broker_transport_options": options}
-    return settings if patience_s is None else settings | {"broker_connection_timeout": patience_s}
+    lively = {"broker_heartbeat": _SILENCE_S} if patience_s is None else {"broker_connection_timeout": patience_s}
+    return settings | lively
+
+
+def _sentinels(broker_url: str, patience_s: float) -> tuple[str, dict[str, Any]]:
+    """Return a URL of Sentinels as Celery wants it, each with the Redis' password and number, and more options."""
+    given, _, query = broker_url.partition("?")
+    chosen = parse_qs(query)
+    if "master" not in chosen:
+        raise ValueError("a broker sentinel://… needs VOLCAL_BROKER_MASTER, the name of the master that they watch")
+    urls = [urlsplit(each if "://" in each else f"{_SENTINEL}://{each}") for each in given.split(";")]
+    login = next((url.netloc.rpartition("@")[0] for url in urls if "@" in url.netloc), "")
+    database = next((url.path for url in urls if url.path.strip("/")), "/0")
+    each_s = patience_s / len(urls)  # they are asked one after the other
+    asking: dict[str, Any] = {"socket_timeout": each_s, "socket_connect_timeout": each_s}
+    if "sentinel_password" in chosen:
+        asking["password"] = chosen["sentinel_password"][0]
+    same = [SplitResult(_SENTINEL, f"{login}{'@' * bool(login)}{_host(url)}", database, "", "") for url in urls]
+    options = {"master_name": chosen["master"][0], "sentinel_kwargs": asking}
+    return ";".join(url.geturl() for url in same), options
+
+
+def _host(url: SplitResult) -> str:
+    return url.netloc.rpartition("@")[2]
 
 
 def common_settings() -> dict[str, Any]:

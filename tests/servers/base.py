@@ -110,6 +110,12 @@ class Server:
 
     def start(self) -> Self:
         """Start the server and wait until it serves."""
+        self.launch()
+        self.wait_ready()
+        return self
+
+    def launch(self) -> None:
+        """Start the server; several may be started at a time, and then waited for."""
         assert self.process is None, f"{self.name} runs already"
         with self.log.open("ab") as stream:
             self.process = subprocess.Popen(
@@ -121,8 +127,6 @@ class Server:
                 cwd=self.folder,
                 start_new_session=True,  # a group of its own, which can be killed as a whole
             )
-        self.wait_ready()
-        return self
 
     def wait_ready(self) -> None:
         """Wait until the server serves."""

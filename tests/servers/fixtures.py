@@ -12,7 +12,7 @@ from tests.servers.redis import Redis
 
 @pytest.fixture(scope="session")
 def redis() -> Iterator[Redis]:
-    """A Redis that nobody may kill; who uses it starts with ``redis.flush()``."""
+    """A Redis that nobody may kill; who uses it starts with ``redis.empty()``."""
     with Redis() as server:
         yield server
 

@@ -72,13 +72,13 @@ class RabbitMQ(Server):
         path = f"{_PLACE}/rabbitmq-server"
         return [path if Path(path).exists() else program("rabbitmq-server")]
 
-    def start(self) -> "RabbitMQ":
+    def launch(self) -> None:
         """Start the node and, the first time, its port mapper."""
         program("rabbitmq-server")
         if self._mapper is None:
             mapper = [*leashed(), program("epmd"), "-port", str(self._mapper_port), "-address", "127.0.0.1"]
             self._mapper = subprocess.Popen(mapper, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return super().start()
+        super().launch()
 
     def answers(self) -> bool:
         """Say whether a client can log in."""
@@ -87,6 +87,13 @@ class RabbitMQ(Server):
                 return True
         except amqp.AMQPError:
             return False
+
+    def empty(self, queue: str = "celery") -> None:
+        """Let it forget all messages of a queue that nobody holds."""
+        with amqp.Connection(f"127.0.0.1:{self.port}", "guest", "guest") as connection:
+            channel = connection.channel()
+            channel.queue_declare(queue, durable=True, auto_delete=False)
+            channel.queue_purge(queue)
 
     def ctl(self, *words: str) -> str:
         """Run ``rabbitmqctl``; return what it prints."""

@@ -59,6 +59,8 @@ class Redis(Server):
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
 
+    empty = flush
+
 
 class Sentinel(Server):
     """One of the watchers that make a replica the master when the master is gone.

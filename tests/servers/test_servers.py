@@ -125,7 +125,7 @@ def test_two_servers_of_a_kind_live_side_by_side() -> None:
     with Redis(password="one") as first, Redis(password="two") as second:
         assert ask(first.port, "AUTH", "one") == ask(second.port, "AUTH", "two") == "OK"
         assert ask(first.port, "AUTH", "two").startswith("-WRONGPASS")
-        second.flush()
+        second.empty()
 
 
 def test_a_server_that_cannot_start_says_what_it_printed() -> None:
