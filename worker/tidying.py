@@ -25,6 +25,7 @@ def tidy(context: Context, now: datetime) -> None:
     found = orphans.survey(context, now, KEEP)
     if found.losses:
         log.warning("objects are gone that rows name; `volcal tidy` lists them", extra={"count": len(found.losses)})
+        orphans.close(context, found)
     if found.is_strange:
         log.error(
             "most likely the store or the database is the wrong one, so nothing is deleted; see `volcal tidy`",

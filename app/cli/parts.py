@@ -243,13 +243,14 @@ def _age(_ctx: click.Context, _param: click.Parameter, text: str) -> timedelta:
 @click.command()
 @click.option("--older-than", default="1d", callback=_age, show_default=True, help="Leave younger objects alone.")
 @click.option("--delete", is_flag=True, help="Delete what is found; else it is only counted.")
+@click.option("--close", is_flag=True, help="Close uploads that cannot go on, so that their clients hear it.")
 @click.option("--list", "each", is_flag=True, help="Name every object.")
 @click.option("--force", is_flag=True, help="Delete even if most tasks in the store are unknown to the database.")
-def tidy(older_than: timedelta, delete: bool, each: bool, force: bool) -> None:
+def tidy(older_than: timedelta, delete: bool, close: bool, each: bool, force: bool) -> None:
     """Find objects in the store that no task needs, and tasks whose objects are gone.
 
     Needless are: objects of tasks that are not in the database, uploads and results that do not count, uploads in
-    parts that nobody goes on with. Uploads that cannot go on are closed with --delete, so that their clients hear it.
+    parts that nobody goes on with. After a backup was restored, first look with --list.
     """
     from app.services import orphans
     from app.wiring import build_context
@@ -265,7 +266,8 @@ def tidy(older_than: timedelta, delete: bool, each: bool, force: bool) -> None:
         click.echo(f"{count} of {why}")
     for loss in found.losses:
         click.echo(f"gone: {loss.what} of task {loss.task_id} ({loss.state}): {loss.means}")
-    size = sum(stray.found.size for stray in found.strays)
+    if close:
+        click.echo(f"{orphans.close(context, found)} uploads closed.")
     if delete:
         if found.is_strange and not force:
             stop_with(
@@ -277,6 +279,7 @@ def tidy(older_than: timedelta, delete: bool, each: bool, force: bool) -> None:
         count, size = orphans.clear(context, found)
         click.echo(f"{count} objects, {size} bytes deleted.")
     else:
+        size = sum(stray.found.size for stray in found.strays)
         told = "; --delete deletes them" if found.strays else ""
         click.echo(f"{len(found.strays)} objects, {size} bytes can be deleted{told}.")
 

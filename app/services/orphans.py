@@ -123,10 +123,7 @@ def survey(context: "Context", now: datetime, older_than: timedelta) -> Survey:
 
 
 def clear(context: "Context", found: Survey) -> tuple[int, int]:
-    """Delete strays, and let the clients of uploads that cannot go on hear so; return objects and bytes deleted.
-
-    What cannot be deleted now is logged and found again the next time.
-    """
+    """Delete strays; return how many, and their bytes. What cannot be deleted now is logged and found the next time."""
     count = size = 0
     for stray in found.strays:
         try:
@@ -136,13 +133,22 @@ def clear(context: "Context", found: Survey) -> tuple[int, int]:
             continue
         count += 1
         size += stray.found.size
-    for loss in found.losses:
-        if loss.handle:
-            try:
-                context.uploads.discard(loss.handle)
-            except OSError:
-                log.exception("an upload could not be closed", extra={"task_id": str(loss.task_id)})
     return count, size
+
+
+def close(context: "Context", found: Survey) -> int:
+    """Let the clients of uploads that cannot go on hear so, instead of sending for nothing; return how many."""
+    closed = 0
+    for loss in found.losses:
+        if not loss.handle:
+            continue
+        try:
+            context.uploads.discard(loss.handle)
+        except OSError:
+            log.exception("an upload could not be closed", extra={"task_id": str(loss.task_id)})
+            continue
+        closed += 1
+    return closed
 
 
 def _batches(objects: Iterable[Stored]) -> Iterator[dict[UUID, list[Stored]]]:

@@ -208,7 +208,7 @@ def test_uploads_under_way_are_no_loss_and_those_that_cannot_go_on_are_closed(ke
     assert [(loss.what, loss.handle, loss.task_id) for loss in found.losses] == [
         (f"upload {tickets[0].label}", broken, task.id)
     ]
-    orphans.clear(kept.context, found)
+    assert orphans.close(kept.context, found) == 1
     assert kept.context.uploads.offset(broken) is None
     assert kept.context.uploads.offset(tickets[1].handle) == 0
 
