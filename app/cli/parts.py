@@ -332,9 +332,6 @@ def secrets(*, callbacks: bool) -> None:
     """
     from secrets import token_urlsafe
 
-    for name in SECRETS:
-        click.echo(f"{name}={token_urlsafe(24)}")
-
     if callbacks:
         from app.wiring import callback_secret
 
@@ -343,6 +340,9 @@ def secrets(*, callbacks: bool) -> None:
             stop_with("SETTINGS", "There is no secret to sign with.", "Set VOLCAL_SECRET_KEY or VOLCAL_WEBHOOK_SECRET.")
         click.echo(known)
         return
+
+    for name in SECRETS:
+        click.echo(f"{name}={token_urlsafe(24)}")
 
 
 def migrate_or_exit(url: str) -> None:
