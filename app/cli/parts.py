@@ -74,7 +74,7 @@ _parent = click.option("--parent", type=int, hidden=True, help="End when this pr
 
 
 def _begin(settings: Settings, parent: int | None) -> None:
-    logs.set_up(level=settings.log_level, form=settings.log_format, secrets=_hidden(settings))
+    logs.set_up(level=settings.log_level, form=settings.log_format, secrets=hidden(settings))
     tracing.start(f"volcal-{click.get_current_context().info_name}")
     if parent is not None:
         from pipeline.guard import follow
@@ -82,7 +82,7 @@ def _begin(settings: Settings, parent: int | None) -> None:
         follow(parent)
 
 
-def _hidden(settings: Settings) -> Iterator[str]:
+def hidden(settings: Settings) -> Iterator[str]:
     """Yield the values that no log may show."""
     for name in type(settings).model_fields:
         value = getattr(settings, name)
