@@ -8,6 +8,7 @@ import logging
 import time
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
@@ -63,8 +64,9 @@ async def tusd_hook(request: Request, context: ContextDep, _: Annotated[None, De
     except (ValueError, RecursionError):
         return {}
     if _member(event, "Type", str) == "pre-create":
-        # Not in a thread: whoever opens uploads holds one while tusd asks back.
-        return _admit(context, _member(event, "Event", dict))
+        # Not in one of the common threads: whoever opens uploads holds one while tusd asks back.
+        said = _member(event, "Event", dict)
+        return await to_thread.run_sync(_admit, context, said, limiter=CapacityLimiter(1))
     return await run_in_threadpool(_take, context, event)
 
 
@@ -73,7 +75,7 @@ def _admit(context: Context, said: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(context.uploads, TusdUploads):
         return {}  # its uploads are of no use to anybody: no row is made for them
     key = context.uploads.admits(said, time.time())
-    if key is None:
+    if key is None or uploads.is_issued(context, key):  # a grant that is used again would replace a file
         log.warning("refused an upload that was not opened by creating a task")
         return _REFUSAL
     return {"ChangeFileInfo": {"ID": key}}

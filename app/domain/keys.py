@@ -21,6 +21,15 @@ def input_key(task_id: UUID, label: str, upload_id: str) -> str:
     return f"{task_prefix(task_id)}in/{label}-{upload_id}"
 
 
+def upload_id_of(key: str) -> str:
+    """Return the upload that an input's key is made for; empty if it is no such key.
+
+    >>> upload_id_of(input_key(UUID(int=7), "pre", "a-b_c"))
+    'a-b_c'
+    """
+    return key.rpartition("/in/")[2].partition("-")[2]
+
+
 def output_key(task_id: UUID, fence: int, name: str) -> str:
     """Return where a result file goes; each attempt has a folder of its own.
 

@@ -21,7 +21,7 @@ from app.db.models import Task, Upload
 from app.db.session import UnitOfWork
 from app.domain import failures
 from app.domain.errors import LabelUnknown, UploadClosed, UploadNotFound
-from app.domain.keys import input_key
+from app.domain.keys import input_key, upload_id_of
 from app.domain.ports import ReceivedFile
 from app.domain.tasks import TaskState, UploadState
 from app.services import queries
@@ -335,6 +335,12 @@ def expire(context: "Context", task_id: UUID, now: datetime, error: dict[str, An
     for upload in gone:
         discard(context, upload)
     return True
+
+
+def is_issued(context: "Context", key: str) -> bool:
+    """Return whether the upload that a key is made for is known already, so that nobody may open it anew."""
+    with context.unit_of_work(read_only=True) as work:
+        return work.session.get(Upload, upload_id_of(key)) is not None
 
 
 def is_unwanted(context: "Context", upload_id: str) -> bool:

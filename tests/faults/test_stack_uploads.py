@@ -262,7 +262,7 @@ def test_nobody_writes_elsewhere_by_a_twisted_upload_url(stack: FullStack, finis
     assert address.port is not None
     for path in twisted:
         answer = Phone(f"http://127.0.0.1:{address.port}/files/{path}").patch(b"evil!", 0, 5)
-        assert 400 <= answer.status < 500 or answer.status == 500, (path, answer)
+        assert answer.status >= 400 or answer.status == 307, (path, answer)  # sent on to the plain path, at most
         assert b"Traceback" not in answer.body
     assert etags(stack) == before
     assert stack.task(task["id"])["uploads"]["file"]["offset"] == 0
