@@ -263,7 +263,7 @@ def tidy(older_than: timedelta, delete: bool, close: bool, each: bool, force: bo
     for stray in found.strays if each else ():
         click.echo(f"{stray.found.key}\t{stray.found.size}\t{stray.why}")
     for why, count in sorted(Counter(stray.why for stray in found.strays).items()):
-        click.echo(f"{count} of {why}")
+        click.echo(f"{count} objects: {why}")
     for loss in found.losses:
         click.echo(f"gone: {loss.what} of task {loss.task_id} ({loss.state}): {loss.means}")
     if close:
