@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,23 @@ def once_moving(act: Callable[[], None]) -> Callable[[int], None]:
     return progress
 
 
+@contextmanager
+def frozen(server: Minio) -> Iterator[None]:
+    """Let the server stand still: on a busy machine its threads stop some time after the signal."""
+    assert server.process is not None
+    threads = Path(f"/proc/{server.process.pid}/task")
+
+    def all_stopped() -> bool:
+        return all(path.read_text().rpartition(")")[2].split()[0] == "T" for path in threads.glob("*/stat"))
+
+    server.freeze()
+    try:
+        wait_for(all_stopped, "the server to stand still")
+        yield
+    finally:
+        server.thaw()
+
+
 def no_transfer_is_left() -> bool:
     return not any(thread.name == "s3-transfer" for thread in threading.enumerate())
 
@@ -101,12 +119,8 @@ def test_a_transfer_can_be_ended_while_the_store_stands_still(
             raise InterruptedError
 
     path = huge(tmp_path, mib=100) if step == "put" else folder / "target"
-    mortal.freeze()
-    try:
-        with pytest.raises(InterruptedError):
-            getattr(store, step)(KEY, path, progress)
-    finally:
-        mortal.thaw()
+    with frozen(mortal), pytest.raises(InterruptedError):
+        getattr(store, step)(KEY, path, progress)
     assert list(folder.iterdir()) == []
     wait_for(no_transfer_is_left, "what was given up to end")
     assert store.size(KEY) == 6
@@ -117,13 +131,9 @@ def test_a_store_that_stands_still_for_long_is_given_up(
     mortal: Minio, store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_transfer, "STALL_S", 0.5)
-    mortal.freeze()
-    try:
-        with pytest.raises(StoreUnavailable, match="stood still") as raised:
-            store.fetch(KEY, tmp_path / "target")
-        assert raised.value.passing
-    finally:
-        mortal.thaw()
+    with frozen(mortal), pytest.raises(StoreUnavailable, match="stood still") as raised:
+        store.fetch(KEY, tmp_path / "target")
+    assert raised.value.passing
     wait_for(no_transfer_is_left, "what was given up to end")
     assert not (tmp_path / "target").exists()
 
