@@ -5,13 +5,14 @@ import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from app.context import Context, Policy
 from app.db import migrate
 from app.db.session import make_engine
 from app.domain.ports import ObjectStore, UploadGateway
-from app.queue.celery import CeleryQueue
 from app.outbound import AllowList, GuardedClient, Limits
+from app.queue.celery import CeleryQueue
 from app.settings import Settings
 from app.storage.local import LocalStore
 from app.uploads.tus import Shelf, TusUploads
@@ -47,8 +48,8 @@ def build_context(settings: Settings) -> Context:
         catalogue=CATALOGUE,
         policy=_policy(settings, base_url),
         data_dir=None if is_remote(settings) else str(root),
-    )
         web=GuardedClient(AllowList.of(settings.fetch_allow), limits=Limits(total_s=settings.callback_timeout_s)),
+    )
 
 
 def prepare(settings: Settings) -> None:
@@ -100,6 +101,7 @@ def _tusd(settings: Settings, store: "S3Store") -> TusdUploads:
         client=store.client,
         bucket=store.bucket,
         secret=secret.get_secret_value() if secret else "",
+        idle_s=settings.tus_idle_s,
     )
 
 
@@ -110,7 +112,10 @@ def database_url(settings: Settings) -> str:
 
 def broker_url(settings: Settings) -> str:
     """Return the Celery broker's URL: the given one, or a folder in the data folder."""
-    return settings.broker_url or f"filesystem://{settings.data_dir.resolve() / 'queue'}"
+    url = settings.broker_url or f"filesystem://{settings.data_dir.resolve() / 'queue'}"
+    if settings.broker_master and "master=" not in url.partition("?")[2]:
+        url += f"{'&' if '?' in url else '?'}master={quote(settings.broker_master)}"
+    return url
 
 
 def _policy(settings: Settings, base_url: str) -> Policy:
@@ -127,18 +132,13 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         min_free_bytes=settings.min_free_mb << 20,
         hook_secret=secret.get_secret_value() if secret and secret.get_secret_value() else None,
         metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
-    )
-
-
-def _link_secret(settings: Settings, root: Path) -> bytes:
-    if settings.secret_key is not None and settings.secret_key.get_secret_value():
         callback_secret=callback_secret(settings),
         callback_attempts=settings.callback_attempts,
         callback_retry_s=settings.callback_retry_s,
         callback_timeout_s=settings.callback_timeout_s,
-        return settings.secret_key.get_secret_value().encode()
-    path = root / "secret.key"
-    if not path.exists():
+    )
+
+
 def callback_secret(settings: Settings) -> str | None:
     """Return what callbacks are signed with; None if nothing is set and there is no data folder to keep one in."""
     if settings.webhook_secret is not None and settings.webhook_secret.get_secret_value():
@@ -150,12 +150,17 @@ def callback_secret(settings: Settings) -> str | None:
     return hmac.new(_link_secret(settings, settings.data_dir.resolve()), b"volcal callbacks v1", "sha256").hexdigest()
 
 
+def _link_secret(settings: Settings, root: Path) -> bytes:
+    if settings.secret_key is not None and settings.secret_key.get_secret_value():
+        return settings.secret_key.get_secret_value().encode()
+    path = root / "secret.key"
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
         # Gateway and worker may start together: the first link wins, everybody reads what won.
         fresh = root / f".secret.{os.getpid()}.{secrets.token_hex(4)}"
         fresh.touch(mode=0o600)
         fresh.write_text(secrets.token_urlsafe(48))
         try:
-        root.mkdir(parents=True, exist_ok=True)
             path.hardlink_to(fresh)
         except FileExistsError:
             pass
