@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     webhook_secret: SecretStr | None = Field(
         default=None, description="Signs callbacks; none means one is derived from the secret key."
     )
+    callback_lookup: bool = Field(
+        default=True,
+        description="Whether receivers are looked up as tasks are created; off where DNS knows only the inside.",
+    )
     callback_attempts: int = Field(
         default=10, ge=1, description="Attempts at telling a receiver that a task ended before it is given up."
     )

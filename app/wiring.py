@@ -48,7 +48,11 @@ def build_context(settings: Settings) -> Context:
         catalogue=CATALOGUE,
         policy=_policy(settings, base_url),
         data_dir=None if is_remote(settings) else str(root),
-        web=GuardedClient(AllowList.of(settings.fetch_allow), limits=Limits(total_s=settings.callback_timeout_s)),
+        web=GuardedClient(
+            AllowList.of(settings.fetch_allow),
+            limits=Limits(total_s=settings.callback_timeout_s),
+            early=settings.callback_lookup,
+        ),
     )
 
 

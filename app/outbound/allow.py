@@ -129,7 +129,8 @@ class AllowList:
         """Return whether an address that a host led to may be called at a port."""
         if any(entry.fits(host, port, address) for entry in self._entries):
             return True
-        return is_public(address) and (port in WEB_PORTS or port >= FIRST_FREE_PORT)
+        named_in_full = "." in host or ":" in host  # what a short name leads to is a neighbour's business
+        return is_public(address) and named_in_full and (port in WEB_PORTS or port >= FIRST_FREE_PORT)
 
 
 def _read_entry(text: str) -> _Entry:

@@ -117,6 +117,7 @@ class GuardedClient:
         limits: What one call may take, unless it says otherwise.
         resolve: Looks up names.
         tls: How certificates are checked; None trusts the system's authorities and those of certifi.
+        early: Whether ``check`` looks names up; off for a process that has no names of the outside.
     """
 
     def __init__(
@@ -126,7 +127,9 @@ class GuardedClient:
         limits: Limits | None = None,
         resolve: Resolver = system_resolver,
         tls: ssl.SSLContext | None = None,
+        early: bool = True,
     ) -> None:
+        self._early = early
         self._allowed = allowed or AllowList()
         self._limits = limits or Limits()
         self._resolve = resolve
@@ -150,13 +153,14 @@ class GuardedClient:
             UrlRefused: If the URL is not one that may be called.
         """
         target = read(url)
-        if target.address is not None or self._checks.acquire(blocking=False):
-            try:
-                with suppress(FetchFailed):
-                    addresses_of(target, self._allowed, self._resolve, Budget(Limits(connect_s=2.0)))
-            finally:
-                if target.address is None:
-                    self._checks.release()
+        looks = target.address is None and self._early and self._checks.acquire(blocking=False)
+        try:
+            with suppress(FetchFailed):
+                resolve = self._resolve if looks else _not_now
+                addresses_of(target, self._allowed, resolve, Budget(Limits(connect_s=2.0)))
+        finally:
+            if looks:
+                self._checks.release()
         return str(target)
 
     @contextmanager
@@ -247,6 +251,10 @@ class GuardedClient:
             for chunk in answer.chunks():
                 into.write(chunk)
             return answer
+
+
+def _not_now(_host: str, _port: int) -> Iterable[str]:
+    raise FetchFailed("lookup", "The host's name is not looked up now.")
 
 
 def _onward(answer: Answer, method: str) -> Target | None:

@@ -163,6 +163,14 @@ def test_a_name_that_cannot_be_looked_up_just_now_passes_the_first_check() -> No
     assert GuardedClient(resolve=away).check("http://hooks.example.com") == "http://hooks.example.com/"
 
 
+def test_without_names_of_the_outside_what_needs_no_look_up_is_refused_nevertheless() -> None:
+    client = GuardedClient(resolve=never, early=False)
+    assert client.check("http://hooks.example.com") == "http://hooks.example.com/"
+    for url in ("http://10.0.0.1/", "http://redis:6379/", "http://[::1]/", "file:///x"):
+        with pytest.raises(UrlRefused):
+            client.check(url)
+
+
 @pytest.mark.parametrize(
     ("url", "plain"),
     [
@@ -206,6 +214,7 @@ def test_ports_of_other_services_are_closed(port: int, taken: bool) -> None:
         ("169.254.0.0/16", "http://receiver.lan/", "169.254.7.7", True),
         ("172.18.0.0/16", "http://receiver:8000/", "172.18.0.5", True),
         ("172.18.0.0/16", "http://receiver:8000/", "172.19.0.5", False),
+        ("172.18.0.0/16", "http://receiver:8000/", PUBLIC, False),
         ("172.18.0.0/16", "http://receiver.lan/", "::ffff:172.18.0.5", True),
         ("127.0.0.1", "http://127.0.0.1:22/", "", True),
         ("127.0.0.1:9000", "http://127.0.0.1:9000/", "", True),
