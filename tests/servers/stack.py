@@ -53,7 +53,6 @@ class Part(Server):
         self._settings = environment
         self._program = ["-c", program] if program else ["-m", "app.cli"]
         self.worker_name = f"w{self.port}@volcal"
-        self.patient = True  # starting it means waiting until it serves
 
     def command(self) -> list[str]:
         """Return the command line."""
@@ -68,11 +67,6 @@ class Part(Server):
     def url(self) -> str:
         """Where the gateway listens."""
         return f"http://127.0.0.1:{self.port}"
-
-    def wait_ready(self) -> None:
-        """Wait until it serves, or let it come up beside others."""
-        if self.patient:
-            super().wait_ready()
 
     def runs(self, mark: str = "") -> list[psutil.Process]:
         """Return what runs pipelines for this worker, the leader of each session first."""
@@ -201,9 +195,8 @@ class FullStack:
         enter(self.tusd)
         ours = [self.gateway, self.beat, *(self._worker() for _ in range(self._workers))]
         for part in ours:  # side by side
-            part.patient = False
-            enter(part)
-            part.patient = True
+            self._close.callback(part.close)
+            part.launch()
         enter(self.nginx)
         for part in ours:
             part.wait_ready()
