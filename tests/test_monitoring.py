@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from app.storage.local import LocalStore
 from app.uploads.tus import TusUploads
 from pipeline.registry import CATALOGUE
 from tests.queues import RecordingQueue
+from tests.servers.base import program
 
 ROOT = Path(__file__).parents[1]
 PROMETHEUS = ROOT / "docker" / "prometheus"
@@ -91,10 +91,7 @@ def test_the_dashboard_is_provisioned_with_the_source_that_it_names() -> None:
 
 @pytest.fixture
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool (Debian's package prometheus) is not installed on this machine")
-    return found
+    return program("promtool")  # of Debian's package prometheus
 
 
 def test_prometheus_understands_its_configuration_and_every_query(promtool: str, tmp_path: Path) -> None:
