@@ -5,6 +5,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 from uuid import UUID
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 JOB = "volcal.run_task"
 DEFAULT_QUEUE = "celery"
@@ -75,12 +76,19 @@ def _sentinels(broker_url: str, patience_s: float) -> tuple[str, dict[str, Any]]
     login = next((url.netloc.rpartition("@")[0] for url in urls if "@" in url.netloc), "")
     database = next((url.path for url in urls if url.path.strip("/")), "/0")
     each_s = patience_s / len(urls)  # they are asked one after the other
-    asking: dict[str, Any] = {"socket_timeout": each_s, "socket_connect_timeout": each_s}
+    asking: dict[str, Any] = {"socket_timeout": each_s, "socket_connect_timeout": each_s, "retry": _no_retry()}
     if "sentinel_password" in chosen:
         asking["password"] = chosen["sentinel_password"][0]
     same = [SplitResult(_SENTINEL, f"{login}{'@' * bool(login)}{_host(url)}", database, "", "") for url in urls]
     options = {"master_name": chosen["master"][0], "sentinel_kwargs": asking}
     return ";".join(url.geturl() for url in same), options
+
+
+def _no_retry() -> Any:
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return Retry(NoBackoff(), 0)  # another Sentinel is asked instead, and all of them again later
 
 
 def _host(url: SplitResult) -> str:
@@ -117,13 +125,16 @@ class CeleryQueue:
         Raises:
             OSError: If the broker cannot be reached in a few seconds (also kombu's ``OperationalError``).
         """
-        self._celery.send_task(
-            JOB,
-            args=[str(task_id)],
-            ignore_result=True,
-            # one more try: the connection may be an old one that the broker closed meanwhile
-            retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
-        )
+        try:
+            self._celery.send_task(
+                JOB,
+                args=[str(task_id)],
+                ignore_result=True,
+                # one more try: the connection may be an old one that the broker closed meanwhile
+                retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
+            )
+        except OperationalError as error:
+            raise OperationalError(_short(error)) from error
 
     def answering(self, timeout_s: float = 2.0, *, at_most: int | None = None) -> list[str]:
         """Return the names of the workers that answer a ping; ``at_most`` ends the waiting with so many answers."""
@@ -136,5 +147,13 @@ class CeleryQueue:
         Raises:
             Exception: Whatever the broker's library raises if it does not answer.
         """
-        with self._celery.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=0, timeout=_PATIENCE_S)
+        try:
+            with self._celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=0, timeout=_PATIENCE_S)
+        except OperationalError as error:
+            raise OperationalError(_short(error)) from error
+
+
+def _short(error: Exception) -> str:
+    """Return what is wrong without the innards of the libraries, of which Sentinels' clients tell a page."""
+    return str(error).partition(" : <")[0][:300]

@@ -95,20 +95,16 @@ def test_a_worker_may_start_before_its_broker(broker: Any, here: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["refuse", "blackhole"])
-def test_while_the_broker_is_away_clients_are_answered_soon_and_the_task_waits(
-    way: str, broker: Any, deploy: Callable[..., Any]
-) -> None:
-    with Cut(broker.port) as line:
-        here = deploy(broker.url.replace(f":{broker.port}/", f":{line.port}/"))
-        here.done(here.submit())  # so there is a connection, which is about to be of no use
-        getattr(line, way)()
-        task = httpx.post(f"{here.gateway.url}/api/v1/tasks", json={"pipeline": "constant"}, timeout=30).json()
-        started = time.monotonic()
-        here.send(task)
-        assert time.monotonic() - started < 10  # two tries of 2 s, on a machine that has other things to do
-        assert here.task(task["id"])["status"] == "pending"
-        line.heal()
-        here.done(task["id"])
+def test_while_the_broker_is_away_clients_are_answered_soon_and_the_task_waits(way: str, line: Cut, here: Any) -> None:
+    here.done(here.submit())  # so there is a connection, which is about to be of no use
+    getattr(line, way)()
+    task = httpx.post(f"{here.gateway.url}/api/v1/tasks", json={"pipeline": "constant"}, timeout=30).json()
+    started = time.monotonic()
+    here.send(task)
+    assert time.monotonic() - started < 10  # two tries of 2 s, on a machine that has other things to do
+    assert here.task(task["id"])["status"] == "pending"
+    line.heal()
+    here.done(task["id"])
 
 
 def test_a_broker_that_dies_twice_among_many_tasks(broker: Any, here: Any) -> None:

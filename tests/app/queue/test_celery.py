@@ -12,8 +12,11 @@ from uuid import UUID, uuid4
 import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
+from pydantic import ValidationError
 
 from app.queue.celery import DEFAULT_QUEUE, JOB, CeleryQueue, broker_settings, common_settings
+from app.settings import Settings
+from app.wiring import broker_url
 
 
 def url(folder: Path) -> str:
@@ -154,3 +157,53 @@ def test_nobody_answers_where_no_worker_is(tmp_path: Path) -> None:
 def test_redis_gives_a_job_to_another_worker_only_after_the_longest_run() -> None:
     options = broker_settings("redis://broker/0", visibility_s=18_000)["broker_transport_options"]
     assert options["visibility_timeout"] == 18_000
+
+
+def test_a_worker_looks_anew_for_a_redis_that_is_silent() -> None:
+    options = broker_settings("redis://broker/0")["broker_transport_options"]
+    assert options["socket_timeout"] > 1  # an idle worker asks each second: silence is not idleness
+    assert options["health_check_interval"] > 0
+
+
+SENTINELS = "sentinel://:pw@one:26379;sentinel://two:26380;three:26381/2?master=volcal"
+
+
+def test_each_sentinel_knows_the_password_and_the_number_of_the_database() -> None:
+    settings = broker_settings(SENTINELS)
+    urls = [f"sentinel://:pw@{host}/2" for host in ("one:26379", "two:26380", "three:26381")]
+    assert settings["broker_url"].split(";") == urls
+    assert settings["broker_transport_options"]["master_name"] == "volcal"
+
+
+def test_sentinels_that_are_silent_are_given_up_together_not_one_by_one() -> None:
+    asking = broker_settings(SENTINELS, patience_s=3.0)["broker_transport_options"]["sentinel_kwargs"]
+    assert (asking["socket_timeout"], asking["socket_connect_timeout"]) == (1.0, 1.0)
+
+
+def test_sentinels_may_have_a_password_of_their_own() -> None:
+    options = broker_settings(f"{SENTINELS}&sentinel_password=a%26b")["broker_transport_options"]
+    assert options["sentinel_kwargs"]["password"] == "a&b"
+
+
+def test_sentinels_without_the_masters_name_are_refused_with_the_settings_name() -> None:
+    with pytest.raises(ValueError, match="VOLCAL_BROKER_MASTER"):
+        broker_settings("sentinel://one:26379/0")
+    with pytest.raises(ValidationError, match="VOLCAL_BROKER_MASTER"):
+        Settings(CELERY_BROKER_URL="sentinel://one:26379/0")
+
+
+def test_the_masters_name_goes_with_the_url() -> None:
+    settings = Settings(CELERY_BROKER_URL="sentinel://one:26379/0", broker_master="my master")
+    options = broker_settings(broker_url(settings))["broker_transport_options"]
+    assert options["master_name"] == "my master"
+
+
+@pytest.mark.timeout(10)
+def test_sentinels_that_are_away_are_one_short_error_soon() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    url = f"sentinel://:pw@127.0.0.1:{port};sentinel://127.0.0.1:{port}/0?master=volcal"
+    for call in (lambda: CeleryQueue(url).submit(uuid4()), CeleryQueue(url).check):
+        with pytest.raises(OperationalError, match=r"^No master found for 'volcal'$"):
+            call()
