@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
+from app.cli.parts import hidden, read_settings
 
 
 def volcal(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -111,3 +112,22 @@ def answer_of(url: str) -> dict[str, Any]:
             time.sleep(0.05)
         else:
             return found
+
+
+def test_every_secret_of_the_settings_is_hidden_from_the_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # where no .env is
+    wanted = {
+        "DATABASE_URL": "postgresql://u:of-the-database@h/d",
+        "CELERY_BROKER_URL": "redis://:of-the-broker@h/0",
+        "MINIO_ENDPOINT": "http://h:9000",
+        "MINIO_ACCESS_KEY": "somebody",
+        "MINIO_SECRET_KEY": "of-the-store",
+        "VOLCAL_HOOK_SECRET": "of-the-hook",
+        "VOLCAL_SECRET_KEY": "of-the-links",
+        "VOLCAL_METRICS_TOKEN": "of-the-figures",
+    }
+    for name, value in wanted.items():
+        monkeypatch.setenv(name, value)
+    assert {value for value in hidden(read_settings()) if value} >= {
+        "of-the-database", "of-the-broker", "of-the-store", "of-the-hook", "of-the-links", "of-the-figures"
+    }  # fmt: skip

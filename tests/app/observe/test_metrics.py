@@ -1,8 +1,10 @@
 """/metrics: figures that are right whichever process is asked, with the database and without it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,7 @@ from app.db import vitals
 from app.db.session import make_engine
 from app.domain.tasks import TaskState
 from app.main import create_app
-from app.observe import figures
+from app.observe import figures, shared
 from app.services import runs, tasks
 
 Figures = Callable[..., float]
@@ -160,3 +162,18 @@ def test_a_deployment_may_ask_for_a_token(world: Any) -> None:
     assert client.get("/metrics", headers={"Authorization": "Bearer much-secret2"}).status_code == 401
     assert client.get("/metrics", headers={"Authorization": b"Bearer \xff"}).status_code == 401
     assert client.get("/metrics", headers={"Authorization": "Bearer much-secret"}).status_code == 200
+
+
+def test_processes_that_cannot_count_together_count_each_for_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shared.tempfile, "tempdir", "/no/such/folder")
+    with shared.figures_together():
+        assert shared.FOLDER not in os.environ
+    assert "each for itself" in caplog.text
+    monkeypatch.setattr(shared.tempfile, "tempdir", None)
+    with shared.figures_together():
+        folder = Path(os.environ[shared.FOLDER])
+        assert folder.is_dir()
+    assert not folder.exists()
+    assert shared.FOLDER not in os.environ
