@@ -4,7 +4,7 @@ Everything it does is a compare-and-set, so it may run twice at once and may be 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _RING_AT_MOST_EVERY = timedelta(minutes=10)
 _AT_ONCE = 50  # tasks deleted for their age in one round, so that a round stays short
 _GRACE = timedelta(seconds=2)  # a hook that is on its way is faster than we
+_EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +153,18 @@ def _mark(work: UnitOfWork, where: list[ColumnElement[bool]], now: datetime) -> 
 
 def _tend_waiting(context: "Context", now: datetime) -> tuple[int, int]:
     """Start what is complete, give up what is abandoned; return how many of each."""
+    waiting = _waiting(context, now - _GRACE)
+    fates = _for_each((task.id, partial(_tend, context, now, task, files, since)) for task, files, since in waiting)
+    return fates.count(TaskState.PENDING), fates.count(_EXPIRED)
+
+
+def _tend(context: "Context", now: datetime, task: Task, still_open: list[Upload], since: datetime) -> object:
     ttl = timedelta(seconds=context.policy.upload_ttl_s)
-    started = expired = 0
-    for task, still_open, since in _waiting(context, now - _GRACE):
-        state = _guarded(partial(_look, context, task, still_open), task.id)
-        started += state is TaskState.PENDING
-        if state is TaskState.WAITING and now - since > ttl and not _moves(context, still_open, now - ttl):
-            give_up = partial(uploads.expire, context, task.id, now, failures.expired(context.policy.upload_ttl_s))
-            expired += _guarded(give_up, task.id) is True
-    return started, expired
+    state = _look(context, task, still_open)
+    if state is TaskState.WAITING and now - since > ttl and not _moves(context, still_open, now - ttl):
+        gone = uploads.expire(context, task.id, now, failures.expired(context.policy.upload_ttl_s))
+        return _EXPIRED if gone else state
+    return state
 
 
 def _waiting(context: "Context", created_before: datetime) -> list[tuple[Task, list[Upload], datetime]]:
@@ -211,23 +215,28 @@ def _forget(context: "Context", now: datetime) -> int:
             .limit(_AT_ONCE)
         ).scalars()
         ids = list(old)
-    return sum(_guarded(partial(tasks.delete_task, context, task_id), task_id) is not _FAILED for task_id in ids)
+    return len(_for_each((task_id, partial(tasks.delete_task, context, task_id)) for task_id in ids))
 
 
 def _purge(context: "Context") -> int:
     gone = _ids(context, Task.deleted_at.is_not(None), Task.state != TaskState.RUNNING)
-    return sum(_guarded(partial(tasks.purge, context, task_id), task_id) is not _FAILED for task_id in gone)
+    return len(_for_each((task_id, partial(tasks.purge, context, task_id)) for task_id in gone))
 
 
-_FAILED = object()
+def _for_each(steps: Iterable[tuple[UUID, Callable[[], object]]]) -> list[object]:
+    """Do a step for each task and return what those did that succeeded; one's failing does not harm the others.
 
-
-def _guarded(step: Callable[[], object], task_id: UUID) -> object:
-    """Do a step for one task; its failing must not keep the janitor from the others."""
-    try:
-        return step()
-    except TaskNotFound:
-        return _FAILED  # deleted meanwhile
-    except Exception:
-        log.exception("the janitor could not tend to a task", extra={"task_id": str(task_id)})
-        return _FAILED
+    If a server is away the rest comes in a later round: each would wait for it as long, and lost runs for us.
+    """
+    done = []
+    for task_id, step in steps:
+        try:
+            done.append(step())
+        except TaskNotFound:
+            continue  # deleted meanwhile
+        except Exception as error:
+            if isinstance(error, OSError) and isinstance(getattr(error, "code", None), str):
+                log.warning("the janitor leaves the rest for later: %s", error, extra={"task_id": str(task_id)})
+                break
+            log.exception("the janitor could not tend to a task", extra={"task_id": str(task_id)})
+    return done
