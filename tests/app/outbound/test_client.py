@@ -4,6 +4,7 @@ import gzip
 import io
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import tracemalloc
@@ -276,6 +277,29 @@ def test_what_is_not_http_or_breaks_off_is_said(said: bytes, receiver: Receiver)
     assert failure.value.reason == "protocol"
 
 
+def test_a_connection_that_is_reset_is_said(receiver: Receiver) -> None:
+    def react(connection: socket.socket, _request: Request) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    receiver.react = react
+    with pytest.raises(FetchFailed) as failure:
+        get(at(receiver), receiver.url)
+    assert failure.value.reason == "protocol"
+
+
+def test_names_are_looked_up_by_the_system(receiver: Receiver) -> None:
+    client = GuardedClient(AllowList(["127.0.0.0/8", "::1"]), limits=QUICK)
+    assert client.post(f"http://localhost:{receiver.port}/", b"") == 200
+    assert receiver.requests[0].headers["host"] == f"localhost:{receiver.port}"
+
+
+def test_a_redirect_that_is_no_url_is_refused(receiver: Receiver) -> None:
+    receiver.react = lambda connection, _: connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /\xff\xfe\r\n\r\n")
+    with pytest.raises(UrlRefused):
+        get(at(receiver), receiver.url)
+
+
 def test_a_server_that_does_not_read_is_left(receiver: Receiver) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # its backlog takes the connection, nobody the bytes
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
@@ -377,11 +401,26 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(secure: Receiver) -> N
         client.post(f"https://127.0.0.1:{secure.port}/", b"")
 
 
-def test_a_server_that_does_not_speak_tls_is_said(receiver: Receiver) -> None:
-    receiver.react = answer()
-    with pytest.raises(FetchFailed) as failure:
-        at(receiver).post(receiver.url.replace("http:", "https:"), b"")
-    assert failure.value.reason in {"tls", "timeout"}
+@pytest.mark.parametrize(("said", "reason"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"), (b"", "timeout")])
+def test_a_server_that_does_not_speak_tls_is_said(said: bytes, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        over = threading.Event()
+
+        def speak() -> None:
+            connection, _ = plain.accept()
+            with connection:
+                connection.sendall(said)
+                over.wait(30)
+
+        speaking = threading.Thread(target=speak, daemon=True)
+        speaking.start()
+        with pytest.raises(FetchFailed) as failure:
+            GuardedClient(AllowList(["127.0.0.1"]), limits=QUICK).post(
+                f"https://127.0.0.1:{plain.getsockname()[1]}/", b""
+            )
+        over.set()
+        speaking.join(timeout=30)
+    assert failure.value.reason == reason
 
 
 def test_a_redirect_from_https_to_http_is_refused(secure: Receiver, certificate: Path) -> None:
