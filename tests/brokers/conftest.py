@@ -143,7 +143,7 @@ class Deployment:
             task = self.task(task_id)
             return task if task["status"] in SETTLED else None
 
-        return [wait_for(lambda each=task_id: look(each), f"the end of {task_id}") for task_id in task_ids]
+        return [wait_for(lambda each=task_id: look(each), f"the end of {task_id}", 150) for task_id in task_ids]
 
     def running(self, task_id: str, attempt: int = 1) -> None:
         """Wait until an attempt at a task is under way."""
@@ -219,7 +219,7 @@ def here(broker: Any, line: Cut, shared: Deployment) -> Deployment:
     line.heal()
     broker.empty()
     shared.wake()
-    wait_for(shared.answering, "the worker to consume")
+    wait_for(shared.answering, "the worker to consume", 150)  # Celery tries again every 2 s, 4 s … 30 s
     return shared
 
 

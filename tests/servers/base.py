@@ -74,8 +74,8 @@ def lives(process: psutil.Process) -> bool:
 class Server:
     """A server as a child process; a context manager that starts it and leaves nothing behind.
 
-    It keeps its ports and its data when it is killed or stopped and started again. It dies with the process that
-    started it.
+    It keeps its ports and its data when it is killed or stopped and started again. It dies with the thread that started
+    it, so that nothing is left behind by a test run that is killed.
 
     Args:
         folder: Where its data and its log go; None means a temporary folder that is deleted at the end.

@@ -291,6 +291,48 @@ def test_the_built_in_endpoint_may_receive_uploads(gateway: Upstream) -> None:
     assert gateway.requests[0]["path"] == "/files/1"
 
 
+class Names:
+    """A name server that knows one address, whatever it is asked for."""
+
+    def __init__(self) -> None:
+        self.address = "127.0.0.1"
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._answer)
+        self._thread.start()
+
+    def _answer(self) -> None:
+        while True:
+            query, client = self._socket.recvfrom(512)
+            if query == b"end":
+                return
+            end = query.index(b"\0", 12) + 5  # of the question: the name, its type, its class
+            head = query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0"
+            record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(self.address)
+            self._socket.sendto(head + query[12:end] + record, client)
+
+    def close(self) -> None:
+        self._socket.sendto(b"end", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+
+def test_a_gateway_that_comes_back_at_another_address_is_found(gateway: Upstream) -> None:
+    names = Names()
+    nginx = Nginx(gateway=gateway.port)
+    nginx.variables |= {"RESOLVER": f"127.0.0.1:{names.port}", "GATEWAY": f"gateway.test:{gateway.port}"}
+    names.address = "127.0.0.9"  # where nobody listens
+    try:
+        with nginx:
+            assert httpx.get(nginx.url).status_code == 503
+            names.address = "127.0.0.1"
+            both = range(8)  # each of nginx's processes remembers by itself, for 5 s
+            wait_for(lambda: all(httpx.get(nginx.url).is_success for _ in both), "the new address", 30)
+    finally:
+        names.close()
+
+
 @pytest.fixture(scope="module")
 def shelf(minio: Minio) -> str:
     name = minio.bucket("nginx-tests")
