@@ -29,6 +29,7 @@ def test_a_job_has_one_result(here: Any) -> None:
     here.done(*[here.submit() for _ in range(3)])
 
 
+@pytest.mark.case(24)
 def test_a_broker_that_is_killed_and_comes_back_loses_no_task(broker: Any, here: Any) -> None:
     worker = here.worker.process.pid
     running = here.submit(seconds=5)
@@ -51,6 +52,7 @@ def test_no_log_tells_the_brokers_password(broker: Any, here: Any) -> None:
     assert ("a-secret-of-redis" if isinstance(broker, Redis) else "guest:guest") not in here.logs()
 
 
+@pytest.mark.case(24)
 def test_a_broker_that_forgets_everything_loses_no_task(broker: Any, here: Any) -> None:
     running = here.submit(seconds=4)
     here.running(running)
@@ -60,6 +62,7 @@ def test_a_broker_that_forgets_everything_loses_no_task(broker: Any, here: Any) 
     here.done(here.submit())
 
 
+@pytest.mark.case(22)
 def test_a_worker_that_is_killed_leaves_its_task_to_the_next(here: Any) -> None:
     task_id = here.submit(seconds=2)
     here.running(task_id)

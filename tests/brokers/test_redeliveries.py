@@ -22,6 +22,7 @@ def restore(url: str, after_s: float) -> None:
     stranger.close()
 
 
+@pytest.mark.case(23)
 def test_a_job_that_redis_delivers_again_while_it_runs_runs_once(redis: Redis, deploy: Callable[..., Any]) -> None:
     redis.flush()
     here = deploy(redis.url)
@@ -36,6 +37,7 @@ def test_a_job_that_redis_delivers_again_while_it_runs_runs_once(redis: Redis, d
     here.done(*[here.submit() for _ in range(3)])
 
 
+@pytest.mark.case(23)
 def test_a_run_that_outlasts_rabbitmqs_patience_ends_well_and_the_worker_goes_on(deploy: Callable[..., Any]) -> None:
     with RabbitMQ(consumer_timeout_ms=1_000, tick_ms=500) as broker:
         here = deploy(broker.url)

@@ -41,6 +41,7 @@ def test_tuspy_uploads_a_survey(shared_gateway: "Gateway", survey: "Survey") -> 
     assert shared_gateway.status(slot) == "pending"
 
 
+@pytest.mark.case(1)
 def test_tuspy_goes_on_while_the_server_is_killed_and_started_again(gateway: "Gateway", survey: "Survey") -> None:
     slot = gateway.slot()
     failed: list[BaseException] = []

@@ -39,6 +39,7 @@ def sha256(data: bytes | None) -> str:
 
 
 @pytest.mark.parametrize("override", [False, True], ids=["PATCH", "POST with override"])
+@pytest.mark.case(2)
 def test_the_app_uploads_a_survey_and_its_task_starts(
     shared_gateway: "Gateway", survey: "Survey", override: bool
 ) -> None:
@@ -49,6 +50,7 @@ def test_the_app_uploads_a_survey_and_its_task_starts(
     assert shared_gateway.rung().count(slot.task_id) == 1
 
 
+@pytest.mark.case(2)
 def test_a_file_of_whole_pieces_ends_with_an_empty_request(shared_gateway: "Gateway", survey: "Survey") -> None:
     slot = shared_gateway.slot()
     data = survey.data[: 2 * phone.PIECE]
@@ -58,6 +60,7 @@ def test_a_file_of_whole_pieces_ends_with_an_empty_request(shared_gateway: "Gate
     assert shared_gateway.rung().count(slot.task_id) == 1
 
 
+@pytest.mark.case(2)
 def test_an_empty_file_is_a_file(shared_gateway: "Gateway") -> None:
     slot = shared_gateway.slot()
     assert Phone(slot.url).upload(b"") == 1
@@ -80,6 +83,7 @@ def test_before_the_length_is_known_it_is_said_to_be_deferred(shared_gateway: "G
 
 
 @pytest.mark.parametrize("ending", ["closed", "reset"])
+@pytest.mark.case(1)
 def test_a_line_that_breaks_at_forty_percent_loses_nothing(
     shared_gateway: "Gateway", survey: "Survey", ending: str
 ) -> None:
@@ -115,6 +119,7 @@ def test_a_stalled_request_gives_way_to_the_next_and_holds_nobody_up(
         assert b" 423 " in stalled.recv(100)
 
 
+@pytest.mark.case(9)
 def test_cancelling_a_task_stops_whoever_is_sending(shared_gateway: "Gateway", survey: "Survey") -> None:
     slot = shared_gateway.slot()
     app = Phone(slot.url)
@@ -128,6 +133,7 @@ def test_cancelling_a_task_stops_whoever_is_sending(shared_gateway: "Gateway", s
 
 
 @pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.case(1)
 def test_killing_the_server_loses_nothing(gateway: "Gateway", survey: "Survey", attempt: int) -> None:
     slot = gateway.slot()
     app = Phone(slot.url)
@@ -145,6 +151,7 @@ def test_killing_the_server_loses_nothing(gateway: "Gateway", survey: "Survey", 
     assert gateway.rung() == [slot.task_id]
 
 
+@pytest.mark.case(10)
 def test_a_body_longer_than_declared_is_refused_and_nothing_of_it_kept(
     shared_gateway: "Gateway", survey: "Survey"
 ) -> None:
@@ -159,6 +166,7 @@ def test_a_body_longer_than_declared_is_refused_and_nothing_of_it_kept(
     assert shared_gateway.stored(slot) == survey.data[:2000]
 
 
+@pytest.mark.case(10)
 def test_a_file_over_the_limit_is_refused_however_it_comes(shared_gateway: "Gateway") -> None:
     slot = shared_gateway.slot()
     app = Phone(slot.url)

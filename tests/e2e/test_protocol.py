@@ -121,6 +121,7 @@ def test_a_piece_longer_than_the_rest_is_refused_before_it_is_read(client: Clien
     assert client.head().headers["upload-offset"] == "10"
 
 
+@pytest.mark.case(11)
 def test_a_finished_upload_takes_nothing_more(client: Client) -> None:
     assert client.patch(Upload_Length=str(len(DATA))).status_code == 204
     assert client.patch(b"", len(DATA)).status_code == 204
@@ -130,6 +131,7 @@ def test_a_finished_upload_takes_nothing_more(client: Client) -> None:
     assert (answer.headers["upload-offset"], answer.headers["upload-length"]) == ("6000", "6000")
 
 
+@pytest.mark.case(11)
 def test_uploads_are_not_read_or_deleted_here(client: Client) -> None:
     client.patch(Upload_Length=str(len(DATA)))
     for method in ("GET", "DELETE", "PUT"):
@@ -142,6 +144,7 @@ def test_uploads_are_not_read_or_deleted_here(client: Client) -> None:
     assert client.head().headers["upload-offset"] == "6000"
 
 
+@pytest.mark.case(7)
 def test_nobody_opens_uploads_but_the_service(client: Client) -> None:
     answer = client.http.post(f"{client.base}/files", headers={**TUS, "Upload-Length": "5"})
     assert refused(answer, 403, "UPLOAD_REFUSED")
@@ -164,6 +167,7 @@ def test_a_replaced_upload_is_gone(client: Client) -> None:
     assert client.head().status_code == 410
 
 
+@pytest.mark.case(9)
 def test_a_cancelled_task_takes_no_more_bytes(client: Client) -> None:
     client.patch(DATA[:10])
     assert client.http.post(f"{client.base}/api/v1/tasks/{client.slot.task_id}/cancel").status_code == 202

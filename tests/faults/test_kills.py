@@ -26,6 +26,7 @@ VICTIMS: dict[str, Callable[[Any, psutil.Process], list[psutil.Process]]] = {
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.case(22)
 def test_a_task_whose_process_is_killed_finishes_at_the_next_attempt(victim: str, service: Any) -> None:
     task_id = service.submit(seconds=1.5)
     run = service.running(task_id)
@@ -34,6 +35,7 @@ def test_a_task_whose_process_is_killed_finishes_at_the_next_attempt(victim: str
     finished_at_second_attempt(service, task_id)
 
 
+@pytest.mark.case(22)
 def test_a_task_that_kills_its_run_every_time_is_given_up_with_a_reason(service: Any) -> None:
     task_id = service.submit(seconds=10)
     for attempt in (1, 2):

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.service
     ("fail", "code"),
     [("error", "INPUT_INVALID"), ("exit", "INTERNAL"), ("memory", "OUT_OF_MEMORY"), ("hang", "TIMEOUT")],
 )
+@pytest.mark.case(27)
 def test_a_run_that_misbehaves_ends_in_error_and_the_worker_lives_on(fail: str, code: str, service: Any) -> None:
     worker = service.part("work").pid
     task = service.settled(service.submit(fail=fail))
@@ -25,6 +26,7 @@ def test_a_run_that_misbehaves_ends_in_error_and_the_worker_lives_on(fail: str, 
     assert service.part("work").pid == worker
 
 
+@pytest.mark.case(26)
 def test_cancelling_ends_a_run_with_all_that_it_started_and_frees_the_worker(service: Any) -> None:
     task_id = service.submit(fail="spawn")
     run = service.running(task_id, stage="waiting")
@@ -75,6 +77,7 @@ SABOTAGE: dict[str, Callable[[Any], None]] = {
 
 
 @pytest.mark.parametrize("how", SABOTAGE)
+@pytest.mark.case(24)
 def test_a_queue_that_loses_its_messages_loses_no_task(how: str, service: Any) -> None:
     first, second = service.submit(seconds=1.5), service.submit()
     service.running(first)

@@ -11,6 +11,7 @@ import pytest
 pytestmark = pytest.mark.service
 
 
+@pytest.mark.case(22)
 def test_after_everything_is_killed_every_task_finishes_once(own_service: Any) -> None:
     own_service.start()
     tasks = [own_service.submit(seconds=1.0) for _ in range(3)]
@@ -83,6 +84,7 @@ start_task(context, task_id)
 """
 
 
+@pytest.mark.case(25)
 def test_a_crash_between_the_commit_and_the_doorbell_loses_nothing(own_service: Any) -> None:
     environment = {**os.environ, "VOLCAL_DATA_DIR": str(own_service.data)}
     crashed = subprocess.run(

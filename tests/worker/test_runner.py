@@ -41,6 +41,7 @@ def test_a_pending_task_is_run_and_its_results_are_stored(bench: Any) -> None:
     assert bench.leftovers() == []
 
 
+@pytest.mark.case(23)
 def test_a_doorbell_that_rings_twice_runs_a_task_once(bench: Any) -> None:
     task_id = bench.pending()
     assert run_task(bench.context, task_id, bench.here) is EndKind.DONE
@@ -169,6 +170,7 @@ def test_a_worker_that_is_asked_to_stop_gives_its_task_back_unharmed(bench: Any)
     assert (task.state, task.attempts, task.error) == (TaskState.PENDING, 0, None)
 
 
+@pytest.mark.case(22)
 def test_a_killed_run_is_tried_again_and_given_up_after_the_last_attempt(bench: Any) -> None:
     def kill() -> None:
         [run] = [p for p in psutil.Process().children() if p.pid == os.getsid(p.pid)]

@@ -94,12 +94,14 @@ def test_memory_beyond_the_cap_ends_the_run(tmp_path: Path) -> None:
     assert ending.error["details"]["limit_mb"] == 250
 
 
+@pytest.mark.case(27)
 def test_time_beyond_the_cap_ends_even_native_code_that_never_lets_go(tmp_path: Path) -> None:
     ending = end_of(tmp_path, fail="hang", limits=Limits(timeout_s=1.5, memory_mb=2000))
     assert (ending.kind, ending.error["code"]) == (EndKind.FAILED, "TIMEOUT")
 
 
 @pytest.mark.parametrize(("verdict", "kind"), [(Verdict.CANCEL, EndKind.CANCELLED), (Verdict.LOST, EndKind.LOST)])
+@pytest.mark.case(26)
 def test_cancelling_ends_the_programs_that_the_run_started_too(verdict: Verdict, kind: EndKind, tmp_path: Path) -> None:
     ending = end_of(tmp_path, Observer(verdict), fail="spawn")
     assert ending.kind is kind

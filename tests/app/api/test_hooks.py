@@ -62,6 +62,7 @@ def test_a_recorded_request_about_our_upload_settles_it_if_it_says_finished(
     assert world.upload(issued.id).state == (UploadState.FINISHED if told else UploadState.OPEN)
 
 
+@pytest.mark.case(3)
 def test_four_finished_files_start_the_task_once_however_often_it_is_said(hook: Any, world: Any) -> None:
     task, tickets = tasks.create_task(world.context, "four")
     for ticket in tickets:
@@ -85,6 +86,7 @@ def test_four_finished_files_start_the_task_once_however_often_it_is_said(hook: 
         {"params": {}, "headers": {"Authorization": "Basic " + base64.b64encode(b"tusd:wrong").decode()}},
     ],
 )
+@pytest.mark.case(6)
 def test_a_hook_without_the_secret_changes_nothing(hook: Any, issued: Upload, world: Any, kwargs: Any) -> None:
     assert hook(event(issued), **kwargs).status_code == 401
     assert world.upload(issued.id).state == UploadState.OPEN
@@ -97,6 +99,7 @@ def test_the_secret_may_come_as_a_basic_password(hook: Any, issued: Upload, worl
 
 
 @pytest.mark.parametrize("secret", [None, ""])
+@pytest.mark.case(6)
 def test_without_a_configured_secret_nobody_gets_in(world: Any, issued: Upload, secret: str | None) -> None:
     from app.main import create_app
 
@@ -109,6 +112,7 @@ def test_without_a_configured_secret_nobody_gets_in(world: Any, issued: Upload, 
 @pytest.mark.parametrize(
     "label", ["status", "__class__", "pre_key", "état", "x" * 10_000, "\ud800", "\x00", None, 3, ["pre"], {}]
 )
+@pytest.mark.case(8)
 def test_a_hostile_label_is_ignored(hook: Any, issued: Upload, world: Any, label: Any) -> None:
     body = event(issued, MetaData={"label": label, "task_id": str(issued.task_id)})
     response = hook(body)
@@ -117,11 +121,13 @@ def test_a_hostile_label_is_ignored(hook: Any, issued: Upload, world: Any, label
 
 
 @pytest.mark.parametrize("said", ["", "forged", "x" * 100, "a\x00b", "\ud800", "../x", None, 7, ["a"]])
+@pytest.mark.case(7)
 def test_an_id_that_was_not_issued_is_ignored(hook: Any, issued: Upload, world: Any, said: Any) -> None:
     assert hook(event(issued, ID=said)).json() == {}
     assert world.upload(issued.id).state == UploadState.OPEN
 
 
+@pytest.mark.case(7)
 def test_another_tasks_name_on_our_upload_is_ignored(hook: Any, issued: Upload, world: Any) -> None:
     other, _ = tasks.create_task(world.context, "four")
     hook(event(issued, MetaData={"label": issued.label, "task_id": str(other.id)}))
@@ -143,6 +149,7 @@ def test_a_hook_that_comes_before_the_bytes_is_only_a_hint(hook: Any, world: Any
     assert world.upload(tickets[0].id).state == UploadState.OPEN
 
 
+@pytest.mark.case(9)
 def test_who_still_sends_for_a_cancelled_task_is_told_to_stop(hook: Any, issued: Upload, world: Any) -> None:
     assert hook(event(issued, "post-receive")).json() == {}
     with world.context.unit_of_work() as work:
@@ -153,6 +160,7 @@ def test_who_still_sends_for_a_cancelled_task_is_told_to_stop(hook: Any, issued:
     assert world.task(issued.task_id).state is TaskState.KILLED
 
 
+@pytest.mark.case(9)
 def test_who_still_sends_a_replaced_file_is_told_to_stop(hook: Any, issued: Upload, world: Any) -> None:
     uploads.open_upload(world.context, issued.task_id, issued.label)
     assert hook(event(issued, "post-receive")).json() == {"StopUpload": True}

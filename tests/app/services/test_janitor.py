@@ -36,6 +36,7 @@ class TestLostWorkers:
         assert (task.state, task.attempts, task.progress, task.worker) == (TaskState.PENDING, 1, 0.0, "")
         assert any_world.queue.submitted == [task_id]
 
+    @pytest.mark.case(22)
     def test_a_run_that_is_lost_too_often_is_given_up_with_a_reason(self, any_world: Any, now: datetime) -> None:
         task_id = running(any_world, now - SECOND, attempts=3)
         assert janitor.reap(any_world.context, now) == Report(lost=1)
@@ -118,6 +119,7 @@ class TestLostBells:
 
 
 class TestWaiting:
+    @pytest.mark.case(5)
     def test_a_complete_task_whose_hook_was_lost_starts(self, any_world: Any) -> None:
         task, tickets = tasks.create_task(any_world.context, "four")
         for ticket in tickets:
@@ -125,6 +127,7 @@ class TestWaiting:
         assert janitor.reap(any_world.context, task.created_at + 3 * SECOND) == Report(started=1)
         assert any_world.queue.submitted == [task.id]
 
+    @pytest.mark.case(12)
     def test_a_task_that_nobody_finishes_expires_and_its_bytes_are_deleted(self, any_world: Any) -> None:
         task, tickets = tasks.create_task(any_world.context, "four")
         any_world.put(tickets[0].id)
@@ -140,6 +143,7 @@ class TestWaiting:
         assert {any_world.upload(ticket.id).state for ticket in tickets} == {UploadState.SUPERSEDED}
         assert janitor.reap(any_world.context, later) == Report()
 
+    @pytest.mark.case(12)
     def test_a_task_whose_bytes_still_come_in_is_not_given_up(self, any_world: Any) -> None:
         task, tickets = tasks.create_task(any_world.context, "four")
         later = task.created_at + timedelta(days=2)

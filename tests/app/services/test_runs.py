@@ -146,6 +146,7 @@ def test_a_worker_that_stops_gives_the_task_back_without_using_up_an_attempt(any
     assert (again.attempt, again.fence) == (1, 2)
 
 
+@pytest.mark.case(22, 23)
 def test_who_lost_the_lease_changes_nothing(any_world: Any, now: datetime) -> None:
     task_id, old = held(any_world, now)
     new = lose(any_world, task_id, now)

@@ -49,6 +49,7 @@ class TestStarting:
     @pytest.mark.parametrize(
         ("kind", "rounds"), [("world", 100), pytest.param("postgres_world", 25, marks=pytest.mark.service)]
     )
+    @pytest.mark.case(4)
     def test_files_that_finish_at_the_same_instant_start_the_task_exactly_once(
         self, request: pytest.FixtureRequest, kind: str, rounds: int, together: Callable[[Any], Any]
     ) -> None:
@@ -63,6 +64,7 @@ class TestStarting:
             expected.append(task_id)
         assert world.queue.submitted == expected
 
+    @pytest.mark.case(3)
     def test_a_hint_that_comes_often_and_from_many_starts_once(self, any_world: Any, together: Any) -> None:
         task_id, ids = create(any_world)
         for upload_id in ids.values():
@@ -82,6 +84,7 @@ class TestStarting:
         with pytest.raises(UploadNotFound):
             uploads.finished(world.context, "forged")
 
+    @pytest.mark.case(5)
     def test_reconciling_finds_files_whose_hint_was_lost(self, any_world: Any) -> None:
         task_id, ids = create(any_world)
         for upload_id in ids.values():
@@ -89,6 +92,7 @@ class TestStarting:
         assert uploads.reconcile(any_world.context, task_id) is TaskState.PENDING
         assert any_world.queue.submitted == [task_id]
 
+    @pytest.mark.case(25)
     def test_a_crash_between_the_last_file_and_the_start_is_made_good(self, world: Any) -> None:
         task_id, ids = create(world)
         for upload_id in ids.values():
@@ -100,6 +104,7 @@ class TestStarting:
         assert uploads.reconcile(world.context, task_id) is TaskState.PENDING
 
     @pytest.mark.parametrize("state", [TaskState.DONE, TaskState.KILLED, TaskState.RUNNING])
+    @pytest.mark.case(9)
     def test_a_late_hint_never_moves_a_task_backwards(self, world: Any, state: TaskState) -> None:
         task_id, ids = create(world)
         with world.context.unit_of_work() as work:

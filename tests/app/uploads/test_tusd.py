@@ -102,6 +102,7 @@ def test_what_has_arrived_is_counted_in_parts_and_rest(uploads: TusdUploads, cli
     assert before < moved.timestamp() < time.time() + 2
 
 
+@pytest.mark.case(5)
 def test_a_file_whose_bytes_are_all_there_is_completed_if_tusd_did_not(
     uploads: TusdUploads, client: Any, bucket: str
 ) -> None:
