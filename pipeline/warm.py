@@ -17,7 +17,10 @@ SIDE, POINTS = 40.0, 20_000
 
 
 def warm() -> None:
-    """Run the volume change on a waved field with a mound, unclassified, turned a little: every kernel is used."""
+    """Run the volume change on a waved field with a mound and a bush, unclassified, turned a little.
+
+    Every kernel is used.
+    """
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         inputs = {label: Path(folder) / f"{label}.{ending}" for label, ending in _FILES.items()}
@@ -25,10 +28,12 @@ def warm() -> None:
             x, y = rng.uniform(0, SIDE, (2, POINTS))
             z = np.sin(x / 5) + np.cos(y / 6) + mound * np.exp(-((x - 20) ** 2 + (y - 20) ** 2) / 8)
             turned = x + 0.01 * mound * y
+            bush = (x - 32) ** 2 + (y - 30) ** 2 < 9
+            height = z + rng.normal(0, 0.02, POINTS) + bush * rng.uniform(0, 4, POINTS)
             header = laspy.LasHeader(point_format=6, version="1.4")
             header.scales = np.full(3, 0.001)
             cloud = laspy.LasData(header)
-            cloud.x, cloud.y, cloud.z = turned, y, z + rng.normal(0, 0.02, POINTS)
+            cloud.x, cloud.y, cloud.z = turned, y, height
             cloud.write(inputs[label])
         with shapefile.Writer(shp=str(inputs["shp"]), shx=str(inputs["shx"]), shapeType=shapefile.POLYGON) as writer:
             writer.poly([[(0, 0), (0, 12), (SIDE, 12), (SIDE, 0), (0, 0)]])
