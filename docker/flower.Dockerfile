@@ -4,7 +4,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv /opt/flower
 WORKDIR /src
 COPY constraints.txt ./
-RUN /opt/flower/bin/pip install --constraint constraints.txt celery flower redis \
+RUN /opt/flower/bin/pip install --constraint constraints.txt celery flower packaging redis \
     && /opt/flower/bin/pip uninstall --yes pip setuptools
 
 FROM python:3.11.13-slim-bookworm
@@ -15,6 +15,7 @@ RUN groupadd --gid 10001 flower \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin flower \
     && install --directory --owner=flower --group=flower /var/lib/flower
 COPY --from=build /opt/flower /opt/flower
+COPY docker/health.py /opt/flower/health.py
 COPY docker/start-flower /opt/flower/bin/start-flower
 ENV PATH=/opt/flower/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /var/lib/flower

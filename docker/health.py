@@ -16,6 +16,12 @@ def gateway() -> str | None:
         return None if answer.status == 200 else f"/readyz says {answer.status}"
 
 
+def flower() -> str | None:
+    """Ask the dashboard, which needs no password for this."""
+    with urllib.request.urlopen("http://127.0.0.1:9181/healthcheck", timeout=_PATIENCE_S) as answer:
+        return None if answer.status == 200 else f"/healthcheck says {answer.status}"
+
+
 def worker() -> str | None:
     """Ask the worker of this container over the broker: who answers takes jobs, too."""
     from celery import Celery
@@ -45,7 +51,12 @@ def beat() -> str | None:
     return None if mine in [(sign.kind, sign.name) for sign in found] else f"not seen for {_SILENT.seconds} s"
 
 
-PARTS: dict[str, Callable[[], str | None]] = {"gateway": gateway, "worker": worker, "beat": beat}
+PARTS: dict[str, Callable[[], str | None]] = {
+    "gateway": gateway,
+    "worker": worker,
+    "beat": beat,
+    "flower": flower,
+}
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ COPY pyproject.toml constraints.txt docker/requirements.py ./
 # Further extras of pyproject.toml, such as otel.
 ARG EXTRAS=""
 RUN python requirements.py worker stack ${EXTRAS} > requirements.txt \
-    && /opt/volcal/bin/pip install --constraint constraints.txt --requirement requirements.txt
+    && /opt/volcal/bin/pip install --constraint constraints.txt --requirement requirements.txt \
+    && find /opt/volcal/lib -type d -name tests -prune -exec rm -rf {} +
 COPY . .
 # A compiled kernel counts as stale if its source is younger, to the nanosecond: layers keep whole seconds.
 RUN /opt/volcal/bin/pip install --no-deps . \

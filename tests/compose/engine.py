@@ -87,6 +87,11 @@ class Engine:
         )
         return done.stdout
 
+    def ailing(self, container: str) -> str:
+        """Return what the last health check of a container printed."""
+        form = "{{if .State.Health}}{{range .State.Health.Log}}{{.ExitCode}} {{.Output}}\n{{end}}{{end}}"
+        return "\n".join(self.podman("inspect", "--format", form, container, check=False).strip().splitlines()[-3:])
+
     def has_image(self, name: str) -> bool:
         """Say whether an image is in the storage."""
         return subprocess.run(["podman", "image", "exists", name], env=self.environment, check=False).returncode == 0
@@ -128,7 +133,7 @@ class Engine:
     def _check_until(self, over: threading.Event) -> None:
         while not over.wait(1.0):
             for container in self.containers():
-                if over.is_set() or container["State"] != "running" or "unhealthy" in container["Status"]:
+                if over.is_set() or container["State"] != "running":
                     continue
                 # Once healthy, now and then; until then as often as the loop comes round.
                 if "(healthy)" in container["Status"] and time.monotonic() % 15 > 2:

@@ -88,4 +88,6 @@ class Project:
         for container in self.engine.containers():
             good = container["State"] == "running" and "unhealthy" not in container["Status"]
             print(f"----- {container['Names'][0]}: {container['Status']}", flush=True)
+            if not good:
+                print(self.engine.ailing(container["Id"]), flush=True)
             print(self.engine.logs(container["Id"], 15 if good else 60), flush=True)

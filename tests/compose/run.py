@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "volcal-compose"
 PROGRAMS = ("podman", "crun", "conmon", "iptables", "ip", "debootstrap", "node", "npm")
 LONGEST_S = 25 * 60  # the first time: base images and MinIO's compilation; afterwards a third of it
+_AS_BUILT = "VOLCAL_COMPOSE_AS_BUILT"  # set it to go on with the images of the last time
 _INSIDE = "VOLCAL_COMPOSE_INSIDE"
 _NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
 
@@ -53,7 +54,9 @@ def inside() -> None:
         engine = Engine(Path(folder), CACHE / "storage")
         project = Project(engine)
         try:
-            build(engine, project)
+            if not os.environ.get(_AS_BUILT):
+                build(engine, project)
+            step("tus-js-client", journey.install_javascript)
             leave_network()
             with engine.service(), engine.health_checks():
                 travel(project)
@@ -65,7 +68,6 @@ def build(engine: Engine, project: Project) -> None:
     """Make the stand-ins for what would be pulled, then the project's own images."""
     step("a small Debian for base images", lambda: standins.base_image(engine, CACHE))
     step("stand-ins under the names of the pinned images", lambda: standins.build(engine, project.pulled_images()))
-    step("tus-js-client", journey.install_javascript)
     step("docker/minio.Dockerfile builds MinIO from source", lambda: standins.build_minio(engine))
     with engine.service():
         step("docker compose build: gateway, worker, flower", lambda: project.compose("build"))
