@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-accuracy bench-upload clean
+.PHONY: help install demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-accuracy bench-upload bench-soak bench-load clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ bench-accuracy: install ## Hold the method against synthetic pairs whose truth i
 
 bench-upload: install ## Measure the upload endpoint
 	$(BIN)/python benchmarks/tus.py
+
+bench-soak: install ## Kill parts of the full stack for ten minutes and count what is lost
+	PYTHONPATH=. $(BIN)/python benchmarks/soak.py
+
+bench-load: install ## Measure what 100 clients feel, embedded and on the full stack
+	PYTHONPATH=. $(BIN)/python benchmarks/load.py
 
 clean: ## Remove the environment and everything generated
 	rm -rf .venv build dist *.egg-info .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache var volcal-demo

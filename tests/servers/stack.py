@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import kombu.pools
 import psutil
 import psycopg2
 
@@ -94,7 +95,11 @@ class Part(Server):
             case "work":
                 broker = self._settings["CELERY_BROKER_URL"]
                 asked = CeleryQueue(broker)._celery.control
-                return bool(asked.ping([self.worker_name], timeout=1.0, limit=1))
+                try:
+                    return bool(asked.ping([self.worker_name], timeout=1.0, limit=1))
+                except Exception:  # noqa: BLE001  (of whichever broker's library: its line was cut meanwhile)
+                    kombu.pools.reset()
+                    return False
             case _:
                 return self.process is not None and self.process.poll() is None
 
