@@ -5,6 +5,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -18,7 +19,7 @@ router = APIRouter()
 _BEARER = {"WWW-Authenticate": "Bearer"}
 
 
-def _watch(request: Request, context: ContextDep) -> Watch:
+async def _watch(request: Request, context: ContextDep) -> Watch:
     state = request.app.state
     if getattr(state, "watch", None) is None:
         state.watch = Watch(context)
@@ -58,7 +59,7 @@ class Ready(BaseModel):
 
 
 @router.get("/livez", tags=["health"], summary="Whether the process lives")
-def livez() -> Alive:
+async def livez() -> Alive:  # in no thread: all of them may wait for a database that stands still
     """Answer; nothing else is looked at, so a broken database does not make anyone restart the process."""
     return Alive(status=True)
 
@@ -69,13 +70,13 @@ def livez() -> Alive:
     summary="Whether the service can do its work",
     responses={503: {"model": Ready, "description": "It cannot; ``problems`` says why."}},
 )
-def readyz(watch: WatchDep, response: Response) -> Ready:
+async def readyz(watch: WatchDep, response: Response) -> Ready:
     """Look at the database and its tables, the object store, the upload endpoint, the disk and the broker.
 
     Takes no longer than three seconds, and looks anew at most every second and a half. A broker that is away, a missing
     worker or reaper make nobody unready: what is sent is kept, and run later.
     """
-    health = watch.health()
+    health = await to_thread.run_sync(watch.health, limiter=CapacityLimiter(1))  # beside the common threads
     if health.problems:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     status = [] if health.problems else sorted(watch.pipelines)

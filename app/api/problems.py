@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 
 from app.api.middleware import REQUEST_ID
@@ -193,6 +194,7 @@ def install(app: FastAPI) -> None:
         RequestValidationError: _validation,
         OperationalError: _database,
         InterfaceError: _database,
+        NoConnectionFree: _database,
         OSError: _system,
         Exception: _defect,
     }

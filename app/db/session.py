@@ -16,6 +16,14 @@ from sqlalchemy.orm import Session
 from app.db.counters import Counts
 
 BUSY_TIMEOUT_S = 30.0
+# A database whose machine is gone without a word is given up after some 20 s; TCP alone would wait for hours.
+_PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
 _READ_ONLY = "volcal_read_only"
 log = logging.getLogger(__name__)
 
@@ -40,7 +48,13 @@ def make_engine(url: str | URL, *, foreign_keys: bool = True) -> Engine:
         url = url.set(drivername="postgresql+psycopg2")
     if url.get_backend_name() != "sqlite":
         return create_engine(
-            url, pool_size=5, max_overflow=35, pool_pre_ping=True, json_serializer=_strict_json, hide_parameters=True
+            url,
+            pool_size=5,
+            max_overflow=35,
+            pool_pre_ping=True,
+            connect_args=_PATIENCE if url.get_driver_name() == "psycopg2" else {},
+            json_serializer=_strict_json,
+            hide_parameters=True,
         )
     if not url.database or url.database == ":memory:":
         raise ValueError("a database in memory cannot be shared by the service's processes; name a file")
