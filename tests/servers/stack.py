@@ -289,15 +289,20 @@ class FullStack:
     def until(self, task_id: str, look: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
         """Wait until a task looks as wanted; a gateway that is away just now is waited for."""
 
-        def see() -> dict[str, Any] | None:
-            try:
-                task = self.task(task_id)
-            except httpx.HTTPError:
-                return None
-            return task if look(task) else None
+        seen: dict[str, Any] = {}
 
-        found: dict[str, Any] = wait_for(see, f"task {task_id} to be {what}")
-        return found
+        def see() -> bool:
+            try:
+                seen.update(self.task(task_id))
+            except httpx.HTTPError:
+                return False
+            return bool(look(seen))
+
+        try:
+            wait_for(see, f"task {task_id} to be {what}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it was last seen as {seen}") from None
+        return seen
 
     def running(self, task_id: str, attempt: int = 1) -> dict[str, Any]:
         """Wait until an attempt at a task is at work."""
