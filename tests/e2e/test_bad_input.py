@@ -101,6 +101,7 @@ def settled(client: VolcalClient, task_id: str, seconds: float = 60.0) -> dict[s
     return answer
 
 
+@pytest.mark.case(13, 14, 15, 16, 17, 19, 20)
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_used_ends_in_a_coded_error_with_a_remedy(
     case: str, service: VolcalClient, tmp_path: Path
@@ -116,6 +117,7 @@ def test_what_cannot_be_used_ends_in_a_coded_error_with_a_remedy(
     assert isinstance(answer["error"], str)
 
 
+@pytest.mark.case(18, 20)
 @pytest.mark.parametrize("case", USABLE)
 def test_what_looks_odd_but_can_be_used_finds_no_change_where_there_is_none(
     case: str, service: VolcalClient, tmp_path: Path
@@ -129,6 +131,7 @@ def test_what_looks_odd_but_can_be_used_finds_no_change_where_there_is_none(
     assert low <= 0 <= high
 
 
+@pytest.mark.case(18)
 def test_two_equal_surveys_have_not_changed_at_all(service: VolcalClient, tmp_path: Path) -> None:
     task_id = submit(service, USABLE["pre == post"], tmp_path)
     answer = settled(service, task_id)

@@ -81,6 +81,7 @@ def heard(receiver: Receiver, task_id: str) -> list[Any]:
     return [request for request in receiver.requests if json.loads(request.body)["id"] == task_id]
 
 
+@pytest.mark.case(30)
 def test_a_receiver_that_stumbles_hears_the_same_delivery_again(service: Service, receiver: Receiver) -> None:
     receiver.react = in_turn(answer(500), answer(500), answer(200))
     task_id = run(service, f"{receiver.url}/volcal")
@@ -96,6 +97,7 @@ def test_a_receiver_that_stumbles_hears_the_same_delivery_again(service: Service
     assert json.loads(requests[0].body)["status"] == service.task(task_id)["status"] == "done"
 
 
+@pytest.mark.case(30)
 def test_a_dead_host_is_given_up_and_the_task_is_done_nevertheless(service: Service, dead: int) -> None:
     task_id = run(service, f"http://127.0.0.1:{dead}/")
     told = delivery(service, task_id, "failed")
@@ -114,6 +116,7 @@ def test_a_sender_that_is_killed_meanwhile_sends_again_under_the_same_id(service
     assert {request.headers["x-volcal-delivery"] for request in heard(receiver, task_id)} == {told["id"]}
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     "url", ["http://169.254.169.254/", "http://localhost:1/", "http://redis:6379/", "file:///etc/passwd"]
 )
@@ -122,6 +125,7 @@ def test_receivers_inside_are_refused(url: str, service: Service) -> None:
     assert (response.status_code, response.json()["code"]) == (422, "URL_REFUSED")
 
 
+@pytest.mark.case(30)
 def test_a_redirect_inside_is_not_followed(service: Service, receiver: Receiver) -> None:
     with Receiver() as inside:
         receiver.react = answer(307, Location=inside.url)

@@ -48,6 +48,7 @@ def test_without_a_receiver_none_is_shown(client: TestClient) -> None:
     assert create(client, None).json()["callback_host"] is None
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     ("url", "reason"),
     [

@@ -62,6 +62,7 @@ def test_what_is_not_open_is_never_connected_to(receiver: Receiver) -> None:
     assert receiver.requests == []
 
 
+@pytest.mark.case(30)
 def test_a_name_that_moves_after_the_check_gains_nothing() -> None:
     """Each hop asks once, and connects to what was checked then."""
     with Receiver(answer(body=b"public")) as honest, Receiver(answer(body=b"secret")) as inside:
@@ -82,6 +83,7 @@ def test_a_name_that_moves_after_the_check_gains_nothing() -> None:
         assert len(honest.requests) == 1
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_to_the_inside_is_refused(status: int, receiver: Receiver) -> None:
     with Receiver(answer(body=b"secret")) as inside:
@@ -141,6 +143,7 @@ def flood(sent: list[int], size: int, stop: threading.Event) -> Callable[[socket
     return react
 
 
+@pytest.mark.case(30)
 def test_ten_gigabytes_are_cut_at_the_limit_and_never_held(receiver: Receiver) -> None:
     sent: list[int] = []
     receiver.react = flood(sent, 10 * 10**9, receiver.closing)
@@ -223,6 +226,7 @@ def trickle(receiver: Receiver, start: bytes, piece: bytes, every_s: float) -> N
     receiver.react = react
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     ("start", "piece"),
     [

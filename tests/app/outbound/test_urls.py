@@ -22,6 +22,7 @@ def leads_to(*addresses: str) -> Callable[[str, int], list[str]]:
     return lambda _host, _port: list(addresses)
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -79,6 +80,7 @@ def test_what_is_no_plain_url_is_refused(url: str, reason: str) -> None:
     assert refusal.value.reason == reason
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     "host",
     [
@@ -128,12 +130,14 @@ def test_addresses_inside_are_refused_in_every_spelling(host: str) -> None:
     assert refusal.value.reason == "address"
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize("host", ["redis:6379", "localhost", "LOCALHOST.", "gateway:8000"])
 def test_machines_next_door_are_refused_unasked(host: str) -> None:
     with pytest.raises(UrlRefused):
         GuardedClient(resolve=never).check(f"http://{host}/")
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     "answers", [["10.0.0.1"], ["::1"], [PUBLIC, "192.168.1.1"], ["fe80::1%eth0"], ["::ffff:127.0.0.1"], []]
 )
@@ -200,6 +204,7 @@ def test_ports_of_other_services_are_closed(port: int, taken: bool) -> None:
             client.check(f"http://example.com:{port}/")
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     ("entry", "url", "address", "taken"),
     [

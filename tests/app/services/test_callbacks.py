@@ -266,6 +266,7 @@ def test_pauses_grow_and_differ_a_little(context: Context, taken: Any, receiver:
         assert 0.8 * middle <= pause <= 1.2 * middle + 2  # 2 s is what the attempt itself may take
 
 
+@pytest.mark.case(30)
 def test_a_dead_host_is_given_up_in_the_end_and_the_task_stays_done(
     context: Context, taken: Any, any_world: Any, now: datetime, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -301,6 +302,7 @@ def test_only_2xx_is_heard(status: int, context: Context, taken: Any, receiver: 
         assert inside.requests == []
 
 
+@pytest.mark.case(30)
 def test_a_redirect_to_the_inside_is_an_attempt_that_failed(
     context: Context, taken: Any, receiver: Receiver, now: datetime
 ) -> None:
@@ -314,6 +316,7 @@ def test_a_redirect_to_the_inside_is_an_attempt_that_failed(
     assert "169.254" not in attempt["error"]
 
 
+@pytest.mark.case(30)
 def test_a_name_that_moved_inside_is_not_called(
     context: Context, taken: Any, receiver: Receiver, now: datetime
 ) -> None:
@@ -325,6 +328,7 @@ def test_a_name_that_moved_inside_is_not_called(
     assert receiver.requests == []
 
 
+@pytest.mark.case(30)
 def test_the_signature_verifies_by_the_function_in_the_documents(
     context: Context, taken: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_page_that_was_uploaded_is_not_shown_as_one(filled: S3Store) -> None:
         assert answer.headers["Content-Type"] == "application/octet-stream"
 
 
+@pytest.mark.case(28)
 def test_a_link_stops_working_when_it_expires(filled: S3Store) -> None:
     url = filled.url(KEY, expires_s=2)
     get(url).close()
@@ -101,6 +102,7 @@ def test_a_link_never_lives_longer_than_s3_allows(filled: S3Store) -> None:
     get(url).close()
 
 
+@pytest.mark.case(28)
 @pytest.mark.parametrize(
     "change",
     [
@@ -119,6 +121,7 @@ def test_a_changed_link_is_refused(filled: S3Store, change: Callable[[str], str]
     assert refusal(change(url)) == 403
 
 
+@pytest.mark.case(28)
 def test_a_link_is_for_get_only(filled: S3Store) -> None:
     """S3 signs the method too: a HEAD on a link is refused by every such service."""
     url = filled.url(KEY, expires_s=60)

@@ -50,6 +50,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.case(14, 15)
 @pytest.mark.parametrize(("label", "content"), VICTIMS.values(), ids=VICTIMS.keys())
 def test_two_hundred_damages_end_in_a_result_or_a_coded_refusal(label: str, content: bytes, tmp_path: Path) -> None:
     rng = random.Random(len(content))

@@ -60,6 +60,7 @@ def test_other_clouds_are_recognised_by_their_content(content: bytes) -> None:
     assert check(content, name="upload.bin") is None
 
 
+@pytest.mark.case(16, 21)
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -98,6 +99,7 @@ def test_garbage_and_prose_are_no_clouds(content: bytes) -> None:
         check(content)
 
 
+@pytest.mark.case(13)
 @pytest.mark.parametrize("compressed", [False, True])
 def test_four_thousand_million_points_in_a_small_file_are_too_many(compressed: bool) -> None:
     content = files.las_bytes(POINTS, compressed=compressed)
@@ -105,12 +107,14 @@ def test_four_thousand_million_points_in_a_small_file_are_too_many(compressed: b
         check(patched(content, 247, "<Q", 4_000_000_000))
 
 
+@pytest.mark.case(13)
 def test_a_compression_that_nobody_achieves_is_refused() -> None:
     content = files.las_bytes(POINTS)
     with pytest.raises(InputInvalid, match="which no compression achieves"):
         check(patched(content, 247, "<Q", 500_000_000))
 
 
+@pytest.mark.case(14)
 @pytest.mark.parametrize("share", [0.0001, 0.02, 0.07, 0.1, 0.3, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("kind", ["las", "laz", "copc", "ply"])
 def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:

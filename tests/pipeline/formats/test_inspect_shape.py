@@ -33,6 +33,7 @@ def test_a_whole_shapefile_is_accepted() -> None:
     assert check_pair(SHP, SHX) is None
 
 
+@pytest.mark.case(16)
 def test_an_index_in_the_place_of_the_shapes_is_named_and_the_other_way_round() -> None:
     with pytest.raises(InputInvalid, match=r"shp is a \.shx, not a \.shp"):
         check(SHX)
@@ -53,6 +54,7 @@ def test_a_shp_cut_anywhere_is_refused(cut: int) -> None:
         check(SHP[:cut])
 
 
+@pytest.mark.case(15)
 @pytest.mark.parametrize(
     ("at", "form", "value"),
     [
@@ -65,6 +67,7 @@ def test_a_record_that_leaves_the_file_is_refused(at: int, form: str, value: int
         check(patched(SHP, at, form, value))
 
 
+@pytest.mark.case(15)
 def test_a_million_parts_are_too_many_at_once() -> None:
     parts = 1_000_000
     content = struct.pack("<i4dii", 5, 0.0, 0.0, 1.0, 1.0, parts, 4) + bytes(4 * parts + 64)
@@ -75,6 +78,7 @@ def test_a_million_parts_are_too_many_at_once() -> None:
         check(bomb)
 
 
+@pytest.mark.case(15)
 def test_millions_of_empty_records_are_too_many() -> None:
     record = struct.pack(">iii", 1, 2, 0)
     head = bytearray(SHP[:100])
@@ -84,6 +88,7 @@ def test_millions_of_empty_records_are_too_many() -> None:
         check(bomb)
 
 
+@pytest.mark.case(15)
 def test_an_index_that_points_outside_the_shapes_is_refused() -> None:
     outside = patched(SHX, 108, ">ii", 5_000, 64)
     assert check(outside, "shx") is None  # by itself it may be true
