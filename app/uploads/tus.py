@@ -198,10 +198,10 @@ class TusUploads:
             raise UploadNotFound
         lease = Lease(self._records.data(upload_id), self._records.turn(upload_id))
         try:
-            await lease.acquire()
-        except FileNotFoundError:
-            return await self._after_the_end(upload_id, offset, body)
-        try:
+            try:
+                await lease.acquire(self._pool)
+            except FileNotFoundError:
+                return await self._after_the_end(upload_id, offset, body)
             await self._append(lease, upload_id, offset, length, body_length, body)
         finally:
             lease.release()

@@ -38,23 +38,26 @@ class Lease:
         self._turn = turn
         self._token = uuid4().hex
         self._file = -1
+        self._is_held = False
 
     @property
     def file(self) -> int:
         """The descriptor of the locked file."""
         return self._file
 
-    async def acquire(self) -> None:
-        """Take the file over from whichever request has it.
+    async def acquire(self, pool: Executor) -> None:
+        """Take the file over from whichever request has it; release it in any case.
+
+        Args:
+            pool: Where to ask the disk.
 
         Raises:
             FileNotFoundError: If the upload's bytes are not here, or not any more.
             UploadSuperseded: If a still newer request came, or the holder does not yield in time.
         """
-        self._file = os.open(self._data, os.O_RDWR)
-        self._turn.write_text(self._token)
+        await _settled(asyncio.get_running_loop().run_in_executor(pool, self._ask))
         deadline = time.monotonic() + _PATIENCE_S
-        while not self._try_lock():
+        while not self._is_held and not self._try_lock():
             if not self._is_newest() or time.monotonic() > deadline:
                 self.release()
                 raise UploadSuperseded
@@ -62,6 +65,11 @@ class Lease:
         if not self._is_current():
             self.release()
             raise FileNotFoundError(self._data)
+
+    def _ask(self) -> None:
+        self._file = os.open(self._data, os.O_RDWR)
+        self._turn.write_text(self._token)
+        self._is_held = self._try_lock()
 
     def release(self) -> None:
         """Let the file go."""
@@ -136,17 +144,18 @@ async def receive(lease: Lease, body: Body, *, offset: int, room: int, pool: Exe
         raise watch.reason or error from None
 
 
-async def _settled(writing: "asyncio.Future[None]") -> None:
-    """Wait for a write, whatever cancels the waiting: the file and the pieces must not be let go before."""
+async def _settled(job: "asyncio.Future[None]") -> None:
+    """Wait for what a thread does, whatever cancels the waiting: what it works on must not be let go before."""
     cancelled = False
-    while not writing.done():
+    while not job.done():
         try:
-            await asyncio.wait([writing])
+            await asyncio.wait([job])
         except asyncio.CancelledError:
             cancelled = True
     if cancelled:
+        job.exception()  # nobody will ask
         raise asyncio.CancelledError
-    writing.result()
+    job.result()
 
 
 class _Watch:
