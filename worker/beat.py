@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import text
 
@@ -31,7 +31,7 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
     log.info("looking for lost tasks every %g s", every_s)
     _guarded(lambda: _account(context, janitor.Report()), "say that it lives")
     # Ring for whatever is pending: who came back just now, broker or worker, may have lost its messages.
-    _guarded(lambda: janitor.rouse(context, datetime.now(UTC)), "ring for the pending tasks")
+    _guarded(lambda: janitor.rouse(context, _now(context)), "ring for the pending tasks")
     courier = threading.Thread(target=Courier(context).run, args=(stop,), name="courier", daemon=True)
     courier.start()
     clock, failing = _Clock(), False
@@ -41,7 +41,7 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
             log.info("waiting %g s for workers that could not say that they live", context.policy.lease_s)
             stop.wait(context.policy.lease_s)
         try:
-            report = janitor.reap(context, datetime.now(UTC))
+            report = janitor.reap(context, _now(context))
             _account(context, report)
         except Exception as error:
             log.log(logging.DEBUG if failing else logging.ERROR, "a round failed: %s", error, exc_info=True)
@@ -50,6 +50,12 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
             failing = False
     courier.join()
     _guarded(lambda: leave(context.engine, "beat", socket.gethostname()), "say that it stops")
+
+
+def _now(context: Context) -> datetime:
+    """Return the present by the clock that leases are written by."""
+    with context.unit_of_work(read_only=True) as work:
+        return work.now()
 
 
 def _account(context: Context, report: janitor.Report) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def _run(context: Context, lease: Lease, here: Surroundings) -> EndKind:
     def beat(fraction: float, stage: str) -> Verdict:
         with context.unit_of_work() as work:
             verdict = runs.heartbeat(
-                work, lease, progress=fraction, stage=stage, now=_now(), lease_s=context.policy.lease_s
+                work, lease, progress=fraction, stage=stage, now=work.now(), lease_s=context.policy.lease_s
             )
             work.commit()
             return verdict
@@ -179,7 +178,7 @@ class _Unusable(Exception):
 
 def _acquire(context: Context, task_id: UUID, here: Surroundings) -> Lease | None:
     with context.unit_of_work() as work:
-        lease = runs.acquire(work, task_id, worker=here.name, now=_now(), lease_s=context.policy.lease_s)
+        lease = runs.acquire(work, task_id, worker=here.name, now=work.now(), lease_s=context.policy.lease_s)
         work.commit()
         return lease
 
@@ -250,7 +249,7 @@ def _settle(context: Context, lease: Lease, ending: Ending, stages: Stages) -> E
 
 
 def _record(work: UnitOfWork, lease: Lease, ending: Ending) -> EndKind:
-    now = _now()
+    now = work.now()
     match ending.kind:
         case EndKind.DONE:
             kept = runs.finish(work, lease, document=ending.document, artifacts=list(ending.artifacts), now=now)
@@ -284,7 +283,3 @@ def _tidy(context: Context, lease: Lease, *, done: bool) -> None:
     for fence in useless:
         with suppress(Exception):
             context.store.delete_prefix(keys.output_key(lease.task_id, fence, ""))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

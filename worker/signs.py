@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -27,8 +27,8 @@ def sign(engine: Engine, kind: str, name: str, **details: Any) -> None:
     Raises:
         Exception: Whatever the database's driver raises if it does not answer.
     """
-    now = datetime.now(UTC)
     with UnitOfWork(engine) as work:
+        now = work.now()
         details = {"host": socket.gethostname(), "pid": os.getpid(), **details}
         vitals.show(work.session, kind, name, version=version("volcal-server"), details=details, now=now)
         vitals.forget_old(work.session, before=now - _FORGOTTEN)

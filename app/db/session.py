@@ -5,12 +5,13 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, DateTime, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.orm import Session
 
 from app.db.counters import Counts
@@ -128,6 +129,12 @@ class UnitOfWork:
         self._callbacks.clear()
         self._counts.clear()
         self.session.close()
+
+    def now(self) -> datetime:
+        """Return the present, UTC, by the one clock that all share: the database's. SQLite's is this machine's."""
+        if self._engine.dialect.name == "sqlite":
+            return datetime.now(UTC)
+        return self.session.execute(select(func.clock_timestamp(type_=DateTime(timezone=True)))).scalar_one()
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` once the transaction is committed; a failure of it is logged, not raised."""

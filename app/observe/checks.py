@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from app.context import Context
 from app.db import migrate, vitals
@@ -129,9 +129,8 @@ def _disk(context: Context) -> str | None:
 
 
 def _signs(context: Context) -> str | None:
-    now = datetime.now(UTC)
     with context.unit_of_work(read_only=True) as work:
-        found = vitals.signs(work.session, since=now - timedelta(seconds=max(WORKER_SILENT_S, BEAT_SILENT_S)))
+        found = vitals.signs(work.session, since=work.now() - timedelta(seconds=max(WORKER_SILENT_S, BEAT_SILENT_S)))
     kinds = {sign.kind for sign in found}
     return "; ".join(_silent(kinds)) or None
 

@@ -210,6 +210,27 @@ def test_a_worker_whose_disk_is_full_says_so_and_goes_on(stack: FullStack) -> No
         assert worker.scratch() == []
 
 
+WRONG_CLOCK = """
+import datetime
+class Wrong(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + datetime.timedelta(minutes={minutes})
+import worker.beat, worker.runner, worker.signs, app.observe.checks
+for module in (worker.beat, worker.runner, worker.signs, app.observe.checks):
+    module.datetime = Wrong
+from app.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("verb", "minutes"), [("work", -10), ("beat", 10)])
+def test_a_workers_or_the_reapers_clock_may_be_ten_minutes_off(stack: FullStack, verb: str, minutes: int) -> None:
+    replaced = stack.workers if verb == "work" else [stack.beat]
+    with stack.away(*replaced), stack.part(verb, WRONG_CLOCK.format(minutes=minutes)):
+        done(stack, stack.submit(seconds=3))  # not taken for lost: leases go by the database's clock
+
+
 def test_a_clients_clock_may_be_ten_minutes_off(stack: FullStack) -> None:
     task_id = stack.submit()
     done(stack, task_id)
