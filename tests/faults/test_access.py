@@ -1,7 +1,8 @@
 """Guessing, changing and redirecting: nobody gets at another's files or at what is inside, on the full stack.
 
-There are no keys yet that tell clients apart: whoever knows a task's id may do all with it. What is held here is that
-ids cannot be guessed, that a link is for one file, and that no callback leads inside.
+There are no keys yet that tell clients apart: whoever reaches the service may list its tasks, and whoever has a task's
+id may do all with it. What is held here is that neither ids nor links can be guessed, that a link is for one file, and
+that no callback leads inside.
 """
 
 import contextlib
