@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     callback_timeout_s: float = Field(
         default=20.0, gt=0, description="Seconds that one attempt at telling a receiver may take."
     )
-    link_ttl_s: int = Field(default=900, ge=1, description="Seconds that links to pictures and files work.")
+    link_ttl_s: int = Field(default=900, ge=1, le=604_800, description="Seconds that links to pictures and files work.")
     upload_ttl_s: int = Field(default=86_400, ge=1, description="Seconds a task may wait for its files.")
     task_ttl_s: int = Field(
         default=0, ge=0, description="Seconds after which a finished task and its files are deleted; 0 keeps them."
@@ -179,6 +179,13 @@ class Settings(BaseSettings):
     def _reads_as_list(cls, text: str) -> str:
         AllowList.of(text)
         return text
+
+    @field_validator("public_url", "s3_endpoint", "s3_public_endpoint", "tus_endpoint", "tus_public_endpoint")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        if url is not None and not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
+            raise ValueError(f"{url!r} is no URL; it begins with http:// or https:// and names a host")
+        return url
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -64,6 +64,13 @@ def test_half_a_stack_is_refused(environment: Any, lacking: str, named: str) -> 
         Settings(_env_file=None)
 
 
+@pytest.mark.parametrize("url", ["minio:9000", "//minio:9000", "http://", "ftp://minio"])
+def test_an_endpoint_that_is_no_url_is_refused(environment: Any, url: str) -> None:
+    environment(**{**STACK, "MINIO_ENDPOINT": url})
+    with pytest.raises(ValidationError, match="begins with http"):
+        Settings(_env_file=None)
+
+
 def test_good_secrets_may_go_into_production(environment: Any) -> None:
     environment(**STACK, APP_ENV="production")
     assert Settings(_env_file=None).weak_secrets() == []
