@@ -15,7 +15,6 @@ from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.db.models import Task, Upload
-from app.db.session import UnitOfWork
 from app.domain import failures
 from app.domain.errors import TaskNotFound
 from app.domain.tasks import TaskState, UploadState
@@ -126,13 +125,16 @@ def _ring(context: "Context", now: datetime, *, everyone: bool) -> int:
     for task_id, queued_at, dispatched_at in pending:
         if not everyone and not _is_due(queued_at, dispatched_at, now, context.policy.redispatch_s):
             continue
-        with context.unit_of_work() as work:
-            seen = Task.dispatched_at.is_(None) if dispatched_at is None else Task.dispatched_at == dispatched_at
-            ours = _mark(work, [Task.id == task_id, Task.state == TaskState.PENDING, seen], now)
-            if ours:
-                work.after_commit(partial(context.queue.submit, task_id))
-            work.commit()
-            rung += ours
+        if not _mark(context, task_id, dispatched_at, now):
+            continue
+        try:
+            context.queue.submit(task_id)
+        except Exception as error:  # noqa: BLE001  (whatever the broker's library raises)
+            # Nobody heard it: due again in the next round, as are the others, each of which would wait as long for us.
+            _mark(context, task_id, now, dispatched_at)
+            log.warning("the broker takes no messages, so tasks wait: %s", error)
+            break
+        rung += 1
     return rung
 
 
@@ -143,10 +145,17 @@ def _is_due(queued_at: datetime | None, dispatched_at: datetime | None, now: dat
     return now - dispatched_at >= patience
 
 
-def _mark(work: UnitOfWork, where: list[ColumnElement[bool]], now: datetime) -> bool:
-    result = work.session.execute(
-        update(Task).where(*where).values(dispatched_at=now).execution_options(synchronize_session=False)
-    )
+def _mark(context: "Context", task_id: UUID, seen: datetime | None, rung_at: datetime | None) -> bool:
+    """Note when the bell of a pending task was rung last; False if that is no longer what we saw."""
+    same = Task.dispatched_at.is_(None) if seen is None else Task.dispatched_at == seen
+    with context.unit_of_work() as work:
+        result = work.session.execute(
+            update(Task)
+            .where(Task.id == task_id, Task.state == TaskState.PENDING, same)
+            .values(dispatched_at=rung_at)
+            .execution_options(synchronize_session=False)
+        )
+        work.commit()
     assert isinstance(result, CursorResult)  # noqa: S101  (narrowing: an UPDATE has a row count)
     return result.rowcount == 1
 

@@ -117,6 +117,24 @@ class TestLostBells:
         assert janitor.reap(world.context, now + 31 * SECOND).rung == 1
         assert world.queue.submitted == [task_id]
 
+    @pytest.mark.case(24)
+    def test_a_broker_that_was_away_for_hours_is_told_in_the_next_round_and_asked_once_in_each(
+        self, world: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[UUID] = []
+
+        def away(task_id: UUID) -> None:
+            asked.append(task_id)
+            raise ConnectionError("no broker")
+
+        ids = [pending(world, now - hours * 3600 * SECOND, now - 1200 * SECOND) for hours in (3, 2, 1)]
+        monkeypatch.setattr(world.queue, "submit", away)
+        assert [janitor.reap(world.context, now + second * SECOND).rung for second in (0, 5, 10)] == [0, 0, 0]
+        assert asked == ids[:1] * 3
+        monkeypatch.undo()
+        assert janitor.reap(world.context, now + 15 * SECOND).rung == 3
+        assert world.queue.submitted == ids
+
 
 class TestWaiting:
     @pytest.mark.case(5)
