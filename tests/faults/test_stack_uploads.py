@@ -21,7 +21,7 @@ from tests.servers.tusd import Tusd
 pytestmark = pytest.mark.service
 
 MIB = 2**20
-IDLE_S = 1
+IDLE_S = 4  # more than tusd needs for its last step, also on a busy machine
 
 
 @pytest.fixture(scope="module")
