@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("app", "worker", "pipeline", "migrations")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-MAX_LINES, MAX_FUNCTION = 400, 50
+MAX_LINES, MAX_FUNCTION, MAX_FILES = 400, 50, 12
+FOLDERS = sorted({path.parent for path in MODULES})
 
 
 def leaves(kind: type[Exception]) -> Iterator[type[Exception]]:
@@ -139,6 +140,13 @@ def test_no_module_or_function_grows_too_long(path: Path) -> None:
         and (node.end_lineno or 0) - node.lineno + 1 - _docstring_lines(node) > MAX_FUNCTION
     ]
     assert long == []
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in MODULES}), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_no_folder_grows_too_full(folder: Path) -> None:
+    assert len(list(folder.glob("*.py"))) <= MAX_FILES
 
 
 def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

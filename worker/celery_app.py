@@ -19,9 +19,9 @@ from app.wiring import broker_url, build_context, database_url
 from pipeline import guard
 from worker import machine
 from worker.runner import Surroundings, run_task
-from worker.scratch import sweep
+from worker.runs.scratch import sweep
+from worker.runs.supervisor import Limits
 from worker.signs import Signs
-from worker.supervisor import Limits
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from app.services import runs
 from app.services.runs import Lease, Verdict
 from pipeline.child import RunSpec
 from pipeline.errors import Defect, StorageFull
-from worker.lookout import Lookout, TransferEnded
-from worker.pulse import Pulse
-from worker.scratch import scratch_folder
-from worker.stages import Stages
-from worker.supervisor import Ending, EndKind, Limits, supervise
+from worker.runs.lookout import Lookout, TransferEnded
+from worker.runs.pulse import Pulse
+from worker.runs.scratch import scratch_folder
+from worker.runs.stages import Stages
+from worker.runs.supervisor import Ending, EndKind, Limits, supervise
 
 log = logging.getLogger(__name__)
 

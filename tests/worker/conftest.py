@@ -20,7 +20,7 @@ from app.uploads.tus import TusUploads
 from pipeline.registry import CATALOGUE
 from tests.queues import RecordingQueue
 from worker.runner import Surroundings
-from worker.supervisor import Limits
+from worker.runs.supervisor import Limits
 
 
 @dataclass

@@ -12,7 +12,7 @@ from app.domain.tasks import TaskState
 from app.services import janitor
 from worker import beat as module
 from worker.beat import beat
-from worker.pulse import Pulse, Verdict
+from worker.runs.pulse import Pulse, Verdict
 
 RUNNING = {"state": TaskState.RUNNING, "attempts": 1, "fence": 1}
 

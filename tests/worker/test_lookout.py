@@ -14,10 +14,10 @@ from app.domain.tasks import TaskState
 from app.services.runs import Verdict
 from app.storage.errors import StoreUnavailable
 from worker import runner
-from worker.lookout import Lookout, TransferEnded
-from worker.pulse import Pulse
 from worker.runner import run_task
-from worker.supervisor import Ending, EndKind
+from worker.runs.lookout import Lookout, TransferEnded
+from worker.runs.pulse import Pulse
+from worker.runs.supervisor import Ending, EndKind
 
 pytestmark = pytest.mark.service
 

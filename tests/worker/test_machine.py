@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from worker import machine
-from worker.lines import Lines
+from worker.runs.lines import Lines
 
 
 def test_runs_share_four_fifths_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

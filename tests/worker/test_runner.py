@@ -22,8 +22,8 @@ from app.services import janitor, runs
 from pipeline.contracts import Artifact, Outcome, Run
 from worker import runner
 from worker.runner import run_task
-from worker.scratch import scratch_folder, sweep
-from worker.supervisor import Ending, EndKind, Limits
+from worker.runs.scratch import scratch_folder, sweep
+from worker.runs.supervisor import Ending, EndKind, Limits
 
 pytestmark = pytest.mark.service
 

@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 from app.db import counters, vitals
 from app.db.session import make_engine
 from worker.runner import run_task
+from worker.runs.stages import Stages
 from worker.signs import Signs
-from worker.stages import Stages
 
 
 def seen(bench: Any) -> list[vitals.Sign]:

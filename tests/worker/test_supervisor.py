@@ -12,7 +12,7 @@ from app.services.runs import Verdict
 from pipeline import guard
 from pipeline.child import RunSpec
 from worker import machine
-from worker.supervisor import Ending, EndKind, Limits, supervise
+from worker.runs.supervisor import Ending, EndKind, Limits, supervise
 
 pytestmark = pytest.mark.service
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 from app.domain.ports import Progress
 from app.services.runs import Verdict
 from app.storage.errors import StoreUnavailable
-from worker.pulse import Pulse
-from worker.supervisor import EndKind
+from worker.runs.pulse import Pulse
+from worker.runs.supervisor import EndKind
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from pipeline import guard
 from pipeline.child import OUTCOME, RunSpec
 from pipeline.errors import Defect, OutOfMemory, PipelineError, StorageFull, TimedOut
 from worker import machine
-from worker.lines import Lines, Tail
+from worker.runs.lines import Lines, Tail
 
 TICK_S = 0.1
 GRACE_S = 2.0

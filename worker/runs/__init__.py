@@ -1,0 +1,1 @@
+"""Around one run: fetched, supervised, kept alive, cleared away."""
