@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from tests.compose.project import Project
+from tests.operations.in_containers import saved_and_restored
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "app/samples/ttp"
@@ -277,4 +278,5 @@ STAGES: dict[str, Callable[[Project], None]] = {
     "gateways restarted between uploads": restarted_gateway,
     "database, broker, store and tusd restarted": restarted_servers,
     "APP_ENV=production refuses passwords that are known": careful_production,
+    "saved, every volume lost, restored: results and links are there": saved_and_restored,
 }

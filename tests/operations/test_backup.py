@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SHX = (Path(app.samples.__file__).parent / "ttp" / "stable_area.shx").read_bytes()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stack() -> Iterator[FullStack]:
     with FullStack() as running:
         yield running
@@ -82,6 +82,29 @@ def head(url: str) -> int:
 def fresh(stack: FullStack, task_id: str, label: str) -> str:
     answer = ask(stack, "POST", f"/api/v1/tasks/{task_id}/uploads/{label}").raise_for_status()
     return str(answer.json()["url"])
+
+
+def test_a_backup_is_complete_or_not_there_and_a_second_one_copies_what_is_new(
+    stack: FullStack, tmp_path: Path
+) -> None:
+    first = stack.submit(b"first")
+    stack.settled(first)
+    run(stack, "backup.sh", str(tmp_path))
+    before = {path: path.stat().st_ino for path in (tmp_path / "objects").rglob("*") if path.is_file()}
+    assert {path.name.partition("-")[0] for path in before} == {"file", "results.json"}
+    second = stack.submit(b"second")
+    stack.settled(second)
+    run(stack, "backup.sh", str(tmp_path))
+    after = {path: path.stat().st_ino for path in (tmp_path / "objects").rglob("*") if path.is_file()}
+    assert before.items() <= after.items()
+    assert all(f"/{second}/" in str(path) for path in after.keys() - before.keys())
+    assert len(after) == 2 * len(before)
+    stack.minio.stop()
+    with pytest.raises(AssertionError, match="STORAGE"):
+        run(stack, "backup.sh", str(tmp_path))
+    stack.minio.start()
+    assert len(list(tmp_path.glob("database-*"))) in (1, 2)  # two within one second are one
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_after_a_restore_every_task_goes_on_from_where_it_was_saved(stack: FullStack, tmp_path: Path) -> None:
@@ -153,26 +176,3 @@ def test_who_does_not_send_again_is_told_so_in_the_end(tmp_path: Path) -> None:
         ended = stack.settled(task["id"])
         assert (ended["status"], ended["error"]["code"]) == ("killed", "EXPIRED")
         assert ended["error"]["remedy"]
-
-
-def test_a_backup_is_complete_or_not_there_and_a_second_one_copies_what_is_new(
-    stack: FullStack, tmp_path: Path
-) -> None:
-    first = stack.submit(b"first")
-    stack.settled(first)
-    run(stack, "backup.sh", str(tmp_path))
-    before = {path: path.stat().st_ino for path in (tmp_path / "objects").rglob("*") if path.is_file()}
-    assert {path.name.partition("-")[0] for path in before} == {"file", "results.json"}
-    second = stack.submit(b"second")
-    stack.settled(second)
-    run(stack, "backup.sh", str(tmp_path))
-    after = {path: path.stat().st_ino for path in (tmp_path / "objects").rglob("*") if path.is_file()}
-    assert before.items() <= after.items()
-    assert all(f"/{second}/" in str(path) for path in after.keys() - before.keys())
-    assert len(after) == 2 * len(before)
-    stack.minio.stop()
-    with pytest.raises(AssertionError, match="STORAGE"):
-        run(stack, "backup.sh", str(tmp_path))
-    stack.minio.start()
-    assert len(list(tmp_path.glob("database-*"))) in (1, 2)  # two within one second are one
-    assert not list(tmp_path.glob("*.part"))
