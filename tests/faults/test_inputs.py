@@ -141,7 +141,7 @@ def takes_the_next_job(stack: FullStack) -> None:
     assert (task["status"], task["attempts"]) == ("done", 1)
     assert worker.process is not None
     assert worker.process.poll() is None
-    wait_for(lambda: not worker.runs() and not worker.runs.scratch(), "the run to be cleared away")
+    wait_for(lambda: not worker.runs() and not worker.scratch(), "the run to be cleared away")
 
 
 @pytest.mark.service

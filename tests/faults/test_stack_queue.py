@@ -22,7 +22,7 @@ def stack() -> Iterator[FullStack]:
     with FullStack(workers=2, VOLCAL_RUN_TIMEOUT_S=str(TIMEOUT_S)) as stack:
         yield stack
         assert [run for worker in stack.workers for run in worker.runs()] == []
-        assert [name for worker in stack.workers for name in worker.runs.scratch()] == []
+        assert [name for worker in stack.workers for name in worker.scratch()] == []
 
 
 def at_work(stack: FullStack, task_id: str, attempt: int = 1) -> tuple[Part, psutil.Process]:
@@ -186,7 +186,7 @@ def test_cancelling_ends_a_run_with_all_its_children_and_the_next_task_is_not_to
     assert (task["status"], task["error"]["code"]) == ("killed", "CANCELLED")
     assert cancel(stack, task_id) == 409
     assert psutil.wait_procs(family, timeout=15)[1] == []
-    wait_for(lambda: not any(name.startswith(task_id) for name in worker.runs.scratch()), "its folder to go")
+    wait_for(lambda: not any(name.startswith(task_id) for name in worker.scratch()), "its folder to go")
     assert stack.outputs(task_id) == []
     done(stack, neighbour)
     done(stack, stack.submit())

@@ -207,7 +207,7 @@ def test_a_worker_whose_disk_is_full_says_so_and_goes_on(stack: FullStack) -> No
         assert (task["status"], task["error"]["code"]) == ("error", "STORAGE")
         assert stack.outputs(too_large) == []
         done(stack, stack.submit())
-        assert worker.runs.scratch() == []
+        assert worker.scratch() == []
 
 
 WRONG_CLOCK = """
