@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "volcal-compose"
 _CLONE_NEWNET = 0x40000000
 _CONTAINERS_CONF = """
 [containers]

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from tests.compose.engine import CACHE
 from tests.compose.project import Project
 from tests.operations.in_containers import saved_and_restored
 
@@ -125,26 +126,22 @@ def tuspy_job(project: Project) -> None:
         assert (Path(folder) / "out/overview.png").read_bytes().startswith(b"\x89PNG")
 
 
-@cache
-def javascript() -> Path:
-    """Return a folder with tus-js-client."""
-    here = ROOT / "tests/e2e/js"
-    folder = Path(tempfile.mkdtemp(prefix="volcal-js-"))
-    for name in ("package.json", "package-lock.json", "upload.mjs"):
-        shutil.copy(here / name, folder)
-    return folder
+JAVASCRIPT = CACHE / "js"
 
 
 def install_javascript() -> None:
     """Install tus-js-client: needs the network, so before it is left."""
+    JAVASCRIPT.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json", "upload.mjs"):
+        shutil.copy(ROOT / "tests/e2e/js" / name, JAVASCRIPT)
     command = ["npm", "ci", "--silent", "--no-audit", "--no-fund"]
-    subprocess.run(command, cwd=javascript(), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=JAVASCRIPT, check=True, stdout=subprocess.DEVNULL)
 
 
 def send_by_javascript(url: str, path: Path) -> None:
     """Upload a file as a browser does; tusd is told its length at the end."""
     command = ["node", "upload.mjs", url, str(path), "deferred"]
-    done = subprocess.run(command, cwd=javascript(), capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, cwd=JAVASCRIPT, capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout).get("done"), done.stdout
 
 

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.compose import journey, standins
-from tests.compose.engine import Engine, compose_binary, leave_network, seclude
+from tests.compose.engine import CACHE, Engine, compose_binary, leave_network, seclude
 from tests.compose.project import Project
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "volcal-compose"
 PROGRAMS = ("podman", "crun", "conmon", "iptables", "ip", "debootstrap", "node", "npm")
 LONGEST_S = 25 * 60  # the first time: base images and MinIO's compilation; afterwards a third of it
-_AS_BUILT = "VOLCAL_COMPOSE_AS_BUILT"  # set it to go on with the images of the last time
+_AS_BUILT = "VOLCAL_COMPOSE_AS_BUILT"  # set it to go on with the project's images of the last time
 _INSIDE = "VOLCAL_COMPOSE_INSIDE"
 _NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
 
@@ -55,8 +54,7 @@ def inside() -> None:
         engine = Engine(Path(folder), CACHE / "storage")
         project = Project(engine)
         try:
-            if not os.environ.get(_AS_BUILT):
-                build(engine, project)
+            build(engine, project)
             step("tus-js-client", journey.install_javascript)
             leave_network()
             with engine.service(), engine.health_checks():
@@ -69,6 +67,8 @@ def build(engine: Engine, project: Project) -> None:
     """Make the stand-ins for what would be pulled, then the project's own images."""
     step("a small Debian for base images", lambda: standins.base_image(engine, CACHE))
     step("stand-ins under the names of the pinned images", lambda: standins.build(engine, project.pulled_images()))
+    if os.environ.get(_AS_BUILT):
+        return
     step("docker/minio.Dockerfile builds MinIO from source", lambda: standins.build_minio(engine))
     with engine.service():
         step("docker compose build: gateway, worker, flower", lambda: project.compose("build"))
@@ -92,6 +92,7 @@ def tidy(engine: Engine) -> None:
         engine.podman("rm", "--force", "--volumes", "--time=0", container["Id"], check=False, quiet=True)
     engine.podman("volume", "prune", "--force", check=False, quiet=True)
     engine.podman("network", "prune", "--force", check=False, quiet=True)
+    engine.podman("image", "prune", "--force", "--filter=until=168h", check=False, quiet=True)
 
 
 def main() -> None:

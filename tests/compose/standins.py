@@ -64,7 +64,8 @@ def pip_conf() -> str:
 
 def base_image(engine: Engine, cache: Path) -> None:
     """Import the small Debian, with the certificates that this machine trusts."""
-    if engine.has_image(DEBIAN):
+    made_of = cache / "root/made-of"
+    if engine.has_image(DEBIAN) and made_of.exists() and made_of.read_text() == PACKAGES:
         return
     root = debian_root(cache)
     trusted = Path(os.environ.get("SSL_CERT_FILE") or f"/{_CERTIFICATES}")
