@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 from sqlalchemy import URL, Connection, DateTime, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.db.counters import Counts
 
@@ -26,6 +28,7 @@ _PATIENCE = {
     "tcp_user_timeout": 20_000,
 }
 _READ_ONLY = "volcal_read_only"
+_HOLDS = "volcal_holds_the_turn"
 log = logging.getLogger(__name__)
 
 _strict_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
@@ -69,7 +72,10 @@ def make_engine(url: str | URL, *, foreign_keys: bool = True) -> Engine:
         hide_parameters=True,
     )
     event.listen(engine, "connect", partial(_prepare_sqlite, foreign_keys=foreign_keys))
-    event.listen(engine, "begin", _begin_sqlite)
+    turn = _Turn()
+    event.listen(engine, "begin", turn.begin)
+    for end in ("checkin", "invalidate"):
+        event.listen(engine, end, turn.end)
     return engine
 
 
@@ -95,9 +101,34 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")
+class _Turn:
+    """Lets the writers of one process queue up, before SQLite makes those of several processes wait.
+
+    SQLite's own waiting is sleeping and trying again, ever more rarely: of fifty that want to write some wait for
+    seconds while others overtake them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def begin(self, connection: Connection) -> None:
+        """Begin the transaction, when it is its turn."""
+        if connection.get_execution_options().get(_READ_ONLY, False):
+            connection.exec_driver_sql("BEGIN DEFERRED")
+            return
+        ours = self._lock.acquire(timeout=BUSY_TIMEOUT_S)
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            if ours:
+                self._lock.release()
+            raise
+        connection.info[_HOLDS] = ours
+
+    def end(self, _driver: Any, record: ConnectionPoolEntry, *_reason: Any) -> None:
+        """Let the next one begin: the transaction is over, and its connection back in the pool."""
+        if record.info.pop(_HOLDS, False):
+            self._lock.release()
 
 
 class UnitOfWork:
