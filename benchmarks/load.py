@@ -8,6 +8,7 @@ until the task is done, and begins again. It stops by itself.
 
 import argparse
 import asyncio
+import math
 import os
 import statistics
 import tempfile
@@ -122,7 +123,7 @@ def row(name: str, found: Measured) -> str:
     """Return one row of the table."""
     cells = [name]
     for kind in ("create", "query", "PATCH"):
-        cuts = statistics.quantiles(found.times[kind], n=100)
+        cuts = statistics.quantiles(found.times.get(kind, [math.nan] * 2), n=100)
         cells.append(f"{cuts[49] * 1e3:.0f} / {cuts[94] * 1e3:.0f} / {cuts[98] * 1e3:.0f}")
     quarter = max(1, len(found.memory) // 4)
     memory = f"{max(found.memory[:quarter]):.0f} → {max(found.memory[-quarter:]):.0f}"
