@@ -45,7 +45,7 @@ def wait_for(found: Callable[[], Any], what: str, patience_s: float = RUN_S) -> 
 def query(task: str) -> dict[str, Any]:
     """Return what the service says of a task; an empty answer while it is away."""
     try:
-        answer = httpx.get(f"{URL}/query_task/{task}", timeout=10)
+        answer = httpx.get(f"{URL}/query_task/{task}", timeout=20)
         found: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
     except (httpx.TransportError, ValueError):
         return {}
@@ -102,11 +102,11 @@ def same(found: list[dict[str, Any]]) -> None:
 def create(*, pictures: bool) -> tuple[str, dict[str, str]]:
     """Create a task as phones do, or one that draws no pictures; return its id and its upload URLs."""
     if pictures:
-        made = httpx.post(f"{URL}/create_task", timeout=20).raise_for_status().json()
+        made = httpx.post(f"{URL}/create_task", timeout=30).raise_for_status().json()
         urls = made["upload_urls"]
     else:
         made = (
-            httpx.post(f"{URL}/api/v1/tasks", json={"options": {"images": False}}, timeout=20).raise_for_status().json()
+            httpx.post(f"{URL}/api/v1/tasks", json={"options": {"images": False}}, timeout=30).raise_for_status().json()
         )
         urls = {label: upload["url"] for label, upload in made["uploads"].items()}
     assert set(urls) == set(FILES)
@@ -201,7 +201,8 @@ def scaled(project: Project) -> None:
     project.up("--no-recreate", "--scale", "gateway=2")
     assert len(project.containers_of("worker")) == len(project.containers_of("gateway")) == 2
     for _ in range(8):
-        assert httpx.get(f"{URL}/readyz", timeout=10).status_code == 200
+        # podman's name server drops questions while containers start: nginx asks again
+        assert httpx.get(f"{URL}/readyz", timeout=20).status_code == 200
 
 
 def upload_all(urls: dict[str, str]) -> None:
@@ -250,7 +251,7 @@ def restarted_servers(project: Project) -> None:
     before = httpx.get(f"{URL}/api/v1/tasks", timeout=10).json()
     project.compose("restart", "db", "redis", "minio", "tusd")
     project.up("--no-recreate")
-    wait_for(lambda: httpx.get(f"{URL}/readyz", timeout=10).status_code == 200, "the service", 90)
+    wait_for(lambda: httpx.get(f"{URL}/readyz", timeout=20).status_code == 200, "the service", 90)
     assert httpx.get(f"{URL}/api/v1/tasks", timeout=10).json() == before
     task, urls = create(pictures=False)
     upload_all(urls)
