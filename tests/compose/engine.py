@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ log_driver = "k8s-file"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "crun"
+helper_binaries_dir = ["{helpers}", "/usr/local/libexec/podman", "/usr/libexec/podman", "/usr/lib/podman"]
 [network]
 network_backend = "netavark"
 network_config_dir = "{networks}"
@@ -53,7 +55,13 @@ class Engine:
     def __init__(self, work: Path, storage: Path) -> None:
         self.work, self.storage = work, storage
         self.socket = work / "docker.sock"
-        (work / "containers.conf").write_text(_CONTAINERS_CONF.format(networks=work / "networks"))
+        helpers = work / "helpers"
+        helpers.mkdir()
+        names = helpers / "aardvark-dns"
+        names.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("names.py")} "$@"\n')
+        names.chmod(0o755)
+        config = _CONTAINERS_CONF.format(networks=work / "networks", helpers=helpers)
+        (work / "containers.conf").write_text(config)
         (work / "storage.conf").write_text(
             f'[storage]\ndriver = "{_driver(work)}"\ngraphroot = "{storage}"\nrunroot = "{work / "run"}"\n'
         )
