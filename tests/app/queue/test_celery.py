@@ -34,7 +34,10 @@ def take(folder: Path) -> list[str]:
     taken = []
     with celery.connection_for_read() as connection, connection.SimpleQueue(DEFAULT_QUEUE) as queue:
         while queue.qsize():
-            message = queue.get(timeout=1)
+            try:
+                message = queue.get(timeout=1)
+            except queue.Empty:  # somebody else took the last one in between
+                break
             assert message.headers["task"] == JOB
             assert message.content_type == "application/json"
             taken.append(message.payload[0][0])
