@@ -34,6 +34,7 @@ network_backend = "netavark"
 network_config_dir = "{networks}"
 """
 _START_S = 60.0
+_RUNROOT = "/run/volcal-compose"  # always the same, since podman keeps to the first one of a storage; see ``seclude``
 
 
 def compose_binary() -> Path | None:
@@ -63,7 +64,7 @@ class Engine:
         config = _CONTAINERS_CONF.format(networks=work / "networks", helpers=helpers)
         (work / "containers.conf").write_text(config)
         (work / "storage.conf").write_text(
-            f'[storage]\ndriver = "{_driver(work)}"\ngraphroot = "{storage}"\nrunroot = "{work / "run"}"\n'
+            f'[storage]\ndriver = "{_driver(work)}"\ngraphroot = "{storage}"\nrunroot = "{_RUNROOT}"\n'
         )
         self.environment = os.environ | {
             "CONTAINERS_CONF": str(work / "containers.conf"),

@@ -52,6 +52,14 @@ def query(task: str) -> dict[str, Any]:
     return found
 
 
+def ready() -> bool:
+    """Say whether a gateway can do its work; if not, print why."""
+    answer = httpx.get(f"{URL}/readyz", timeout=20)
+    if answer.status_code != 200:
+        print(f"     not ready: {answer.text}", flush=True)
+    return answer.status_code == 200
+
+
 def settled(task: str) -> dict[str, Any]:
     """Wait until a task has ended well; return what the service says of it."""
     known = wait_for(
@@ -201,8 +209,7 @@ def scaled(project: Project) -> None:
     project.up("--no-recreate", "--scale", "gateway=2")
     assert len(project.containers_of("worker")) == len(project.containers_of("gateway")) == 2
     for _ in range(8):
-        # podman's name server drops questions while containers start: nginx asks again
-        assert httpx.get(f"{URL}/readyz", timeout=20).status_code == 200
+        wait_for(ready, "a gateway that is ready", 60)
 
 
 def upload_all(urls: dict[str, str]) -> None:
@@ -251,7 +258,7 @@ def restarted_servers(project: Project) -> None:
     before = httpx.get(f"{URL}/api/v1/tasks", timeout=10).json()
     project.compose("restart", "db", "redis", "minio", "tusd")
     project.up("--no-recreate")
-    wait_for(lambda: httpx.get(f"{URL}/readyz", timeout=20).status_code == 200, "the service", 90)
+    wait_for(ready, "the service", 90)
     assert httpx.get(f"{URL}/api/v1/tasks", timeout=10).json() == before
     task, urls = create(pictures=False)
     upload_all(urls)

@@ -23,7 +23,7 @@ _A, _FOUND, _UNKNOWN = 1, 0x8580, 0x8583
 
 def files(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield each network and the lines about it."""
-    for path in folder.iterdir():
+    for path in sorted(folder.glob("*")):
         with suppress(FileNotFoundError):  # went meanwhile
             if path.name != "aardvark.pid" and (lines := path.read_text().splitlines()):
                 yield path.name, lines
@@ -72,9 +72,10 @@ def serve(folder: Path, port: int) -> None:
             for address in {each for each in first.split(" ")[0].split(",") if "." in each} - bound:
                 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                 udp.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
-                udp.bind((address, port))
-                listening.register(udp, selectors.EVENT_READ)
-                bound.add(address)
+                with suppress(OSError):  # tried again the next time
+                    udp.bind((address, port))
+                    listening.register(udp, selectors.EVENT_READ)
+                    bound.add(address)
         for key, _ in listening.select(_LOOK_S):
             udp = key.fileobj  # type: ignore[assignment]
             question, asker = udp.recvfrom(4096)

@@ -51,20 +51,19 @@ def step(what: str, work: Callable[[], object]) -> None:
     print(f"ok   {what} ({time.monotonic() - began:.0f} s)", flush=True)
 
 
-def inside() -> None:
+def inside(work: Path) -> None:
     """Do all of it, in the namespaces."""
     seclude()
-    with tempfile.TemporaryDirectory(prefix="volcal-compose-") as folder:
-        engine = Engine(Path(folder), CACHE / "storage")
-        project = Project(engine)
-        try:
-            build(engine, project)
-            step("tus-js-client", journey.install_javascript)
-            leave_network()
-            with engine.service(), engine.health_checks():
-                travel(project)
-        finally:
-            tidy(engine)
+    engine = Engine(work, CACHE / "storage")
+    project = Project(engine)
+    try:
+        build(engine, project)
+        step("tus-js-client", journey.install_javascript)
+        leave_network()
+        with engine.service(), engine.health_checks():
+            travel(project)
+    finally:
+        tidy(engine)
 
 
 def build(engine: Engine, project: Project) -> None:
@@ -105,7 +104,7 @@ def main() -> None:
         signal.signal(signal.SIGALRM, too_long)
         signal.alarm(LONGEST_S)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        inside()
+        inside(Path(os.environ[_INSIDE]))
         return
     if os.geteuid() != 0:
         not_run("namespaces and mounts need root")
@@ -125,12 +124,13 @@ def main() -> None:
     except BlockingIOError:
         print("Another run uses the same images: waiting for it to end ...", flush=True)
         fcntl.flock(alone, fcntl.LOCK_EX)
-    done = subprocess.run(
-        [*_NAMESPACES, sys.executable, "-m", "tests.compose.run"],
-        cwd=ROOT,
-        env=os.environ | {_INSIDE: "1"},
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="volcal-compose-") as folder:  # outlives what writes to it
+        done = subprocess.run(
+            [*_NAMESPACES, sys.executable, "-m", "tests.compose.run"],
+            cwd=ROOT,
+            env=os.environ | {_INSIDE: folder},
+            check=False,
+        )
     print(f"{'PASSED' if done.returncode == 0 else 'FAILED'} after {time.monotonic() - began:.0f} s", flush=True)
     sys.exit(done.returncode)
 
