@@ -480,7 +480,7 @@ def test_a_newer_request_ends_an_older_one_that_stalls(tusd: Tusd, hooks: Hooks,
     }.items():
         stalled.putheader(name, value)
     stalled.endheaders(b"123")
-    hooks.wait("post-receive")
+    wait_for(lambda: any(event["Upload"]["Offset"] == 3 for event in hooks.of("post-receive")), "the first bytes")
     # A real one now and then needs its network timeout, a minute, to let go of the older request: see the README.
     seen = wait_for(lambda: (answer := head(url)).is_success and answer, "the newer request", 90)
     assert seen.headers["Upload-Offset"] == "3"
