@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +27,6 @@ log_driver = "k8s-file"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "crun"
-helper_binaries_dir = ["{helpers}", "/usr/local/libexec/podman", "/usr/libexec/podman", "/usr/lib/podman"]
 [network]
 network_backend = "netavark"
 network_config_dir = "{networks}"
@@ -56,13 +54,7 @@ class Engine:
     def __init__(self, work: Path, storage: Path) -> None:
         self.work, self.storage = work, storage
         self.socket = work / "docker.sock"
-        helpers = work / "helpers"
-        helpers.mkdir()
-        names = helpers / "aardvark-dns"
-        names.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("names.py")} "$@"\n')
-        names.chmod(0o755)
-        config = _CONTAINERS_CONF.format(networks=work / "networks", helpers=helpers)
-        (work / "containers.conf").write_text(config)
+        (work / "containers.conf").write_text(_CONTAINERS_CONF.format(networks=work / "networks"))
         (work / "storage.conf").write_text(
             f'[storage]\ndriver = "{_driver(work)}"\ngraphroot = "{storage}"\nrunroot = "{_RUNROOT}"\n'
         )
@@ -130,16 +122,18 @@ class Engine:
             process.wait(timeout=_START_S)
 
     @contextmanager
-    def health_checks(self) -> Iterator[None]:
-        """Run the containers' health checks, for which podman would ask systemd."""
+    def care(self) -> Iterator[None]:
+        """Run the containers' health checks, for which podman would ask systemd; keep their bridges' addresses."""
         over = threading.Event()
-        thread = threading.Thread(target=self._check_until, args=(over,), daemon=True)
-        thread.start()
+        threads = [threading.Thread(target=work, args=(over,), daemon=True) for work in (self._check_until, _pin_until)]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             over.set()
-            thread.join(timeout=_START_S)
+            for thread in threads:
+                thread.join(timeout=_START_S)
 
     def _check_until(self, over: threading.Event) -> None:
         while not over.wait(1.0):
@@ -155,6 +149,24 @@ class Engine:
         """Return what podman knows of all containers."""
         found: list[dict[str, Any]] = json.loads(self.podman("ps", "--all", "--format=json", quiet=True) or "[]")
         return found
+
+
+def _pin_until(over: threading.Event) -> None:
+    """Give each bridge the hardware address that it has, for good.
+
+    Without one it takes that of a port, and another one when that container stops: the name server behind it cannot be
+    reached then until the other containers have asked who has its address, which takes up to half a minute.
+    """
+    pinned: set[str] = set()
+    while not over.wait(0.2):
+        told = subprocess.run(
+            ["ip", "-json", "link", "show", "type", "bridge"], capture_output=True, text=True, check=False
+        )
+        for bridge in json.loads(told.stdout or "[]"):
+            name, address = bridge.get("ifname"), bridge.get("address")
+            if name and name not in pinned:
+                subprocess.run(["ip", "link", "set", "dev", name, "address", address], capture_output=True, check=False)
+                pinned.add(name)
 
 
 def _driver(work: Path) -> str:

@@ -60,7 +60,7 @@ def inside(work: Path) -> None:
         build(engine, project)
         step("tus-js-client", journey.install_javascript)
         leave_network()
-        with engine.service(), engine.health_checks():
+        with engine.service(), engine.care():
             travel(project)
     finally:
         tidy(engine)
