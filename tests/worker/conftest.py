@@ -1,5 +1,6 @@
 """A worker's world: a real database, a real store, tasks that are ready to run."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psutil
 import pytest
 
 from app.context import Context, Policy
@@ -21,6 +23,15 @@ from pipeline.registry import CATALOGUE
 from tests.queues import RecordingQueue
 from worker.runner import Surroundings
 from worker.runs.supervisor import Limits
+
+
+def run_pid() -> int | None:
+    """Return the run that this process supervises; servers of other tests are its children, too."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "--supervised" in child.cmdline():
+                return child.pid
+    return None
 
 
 @dataclass

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -20,6 +19,7 @@ from app.domain.ports import ObjectStore
 from app.domain.tasks import TaskState
 from app.services import janitor, runs
 from pipeline.contracts import Artifact, Outcome, Run
+from tests.worker.conftest import run_pid
 from worker import runner
 from worker.runner import run_task
 from worker.runs.scratch import scratch_folder, sweep
@@ -173,8 +173,9 @@ def test_a_worker_that_is_asked_to_stop_gives_its_task_back_unharmed(bench: Any)
 @pytest.mark.case(22)
 def test_a_killed_run_is_tried_again_and_given_up_after_the_last_attempt(bench: Any) -> None:
     def kill() -> None:
-        [run] = [p for p in psutil.Process().children() if p.pid == os.getsid(p.pid)]
-        os.kill(run.pid, signal.SIGKILL)
+        pid = run_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
 
     task_id = bench.pending(seconds=60)
     for state in (TaskState.PENDING, TaskState.KILLED):

@@ -11,6 +11,7 @@ import pytest
 from app.services.runs import Verdict
 from pipeline import guard
 from pipeline.child import RunSpec
+from tests.worker.conftest import run_pid
 from worker import machine
 from worker.runs.supervisor import Ending, EndKind, Limits, supervise
 
@@ -29,8 +30,7 @@ class Observer:
 
     def __call__(self, fraction: float, stage: str) -> Verdict:
         self.heard.append((fraction, stage))
-        runs = [p for p in psutil.Process().children() if p.pid == os.getsid(p.pid)]
-        self.session = runs[0].pid if runs else self.session
+        self.session = run_pid() or self.session
         return self.then if fraction >= 0.5 else Verdict.CONTINUE
 
 
