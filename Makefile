@@ -4,6 +4,9 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# Tests often wait for a server: one more at a time than the two cores that every machine has.
+JOBS ?= 3
+SIDE_BY_SIDE := --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-accuracy bench-upload bench-soak bench-load clean
@@ -48,11 +51,11 @@ unit: install ## Run the fast tests only
 	$(PYTEST) -m "not service"
 
 service: install ## Run the tests that start servers, workers and browsers
-	$(PYTEST) -m service
+	$(PYTEST) -m service $(SIDE_BY_SIDE)
 
 coverage: install ## Run all tests and ask for their coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest || { test -n "$$CI" && \
+	$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) || { test -n "$$CI" && \
 		echo "CI machines are shared: what failed is tried once more, by itself. Both reports count." && \
 		$(BIN)/coverage run -m pytest --last-failed --last-failed-no-failures none; }
 	$(BIN)/coverage combine --quiet

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from app.context import Context, Policy
-from app.db import migrate
 from app.db.session import make_engine
 from app.domain.ports import ObjectStore, UploadGateway
 from app.outbound import AllowList, GuardedClient, Limits
@@ -62,6 +61,8 @@ def prepare(settings: Settings) -> None:
     Raises:
         Exception: Whatever the database's driver or the store raises if it does not answer.
     """
+    from app.db import migrate  # Alembic takes its time, and most processes never need it
+
     migrate.upgrade(database_url(settings))
     if settings.s3_endpoint is not None:
         _s3_store(settings).prepare()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from app.context import Context
-from app.db import migrate, vitals
+from app.db import vitals
 from app.domain.ports import Checks
 from app.observe.masking import Mask
 from app.observe.probe import Probe
@@ -104,6 +104,8 @@ def told(error: BaseException) -> str:
 
 
 def _tables(context: Context) -> str | None:
+    from app.db import migrate  # Alembic takes its time, and most processes never need it
+
     return (
         None
         if migrate.is_current(context.engine)

@@ -27,7 +27,7 @@ def ask(stack: FullStack, *words: str) -> str:
 
 def test_a_drained_worker_ends_its_run_and_takes_no_other(stack: FullStack) -> None:
     worker = stack.workers[-1]
-    first = stack.submit(seconds=4)
+    first = stack.submit(seconds=15)  # Celery's command takes seconds to begin
     stack.running(first)
     assert "no longer consuming from celery" in ask(stack, "control", "cancel_consumer", "celery")
     second = stack.submit(b"another")
