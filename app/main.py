@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from app.api import classic, documentation, health, hooks, objects, problems, tasks, tus
+from app.api.deps import set_aside
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
 from app.context import Context
 
@@ -21,6 +22,7 @@ def create_app(context: Context | None = None) -> FastAPI:
     quiet = TelemetryConfig(tracing=False, metrics=False, logs=False)
     app = FastAPI(docs_url=None, redoc_url=None, lifespan=_lifespan, telemetry=quiet, **documentation.about())
     app.state.context = context
+    set_aside(app)
     routers = [
         classic.router,
         tasks.router,

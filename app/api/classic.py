@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.deps import ContextDep, ReadDep
+from app.api.deps import ContextDep, OpeningDep, ReadDep
 from app.api.problems import status_of
 from app.context import Context
 from app.db.models import Task
@@ -154,9 +154,9 @@ def _task_id(text: str) -> UUID:
 
 
 @router.post("/create_task", summary="Create a volume-change task")
-def create_task(context: ContextDep) -> Created:
+async def create_task(context: ContextDep, opening: OpeningDep) -> Created:
     """Open a task and four uploads; it starts by itself once all four files are there, in whatever order."""
-    task, tickets = tasks.create_task(context)
+    task, tickets = await opening.run(tasks.create_task, context)
     return Created(id=str(task.id), task_id=str(task.id), upload_urls={t.label: t.url for t in tickets})
 
 

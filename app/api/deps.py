@@ -1,12 +1,17 @@
 """What routes ask for: the application's parts, and a transaction that ends before the answer leaves."""
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Annotated, ParamSpec, TypeVar
 
-from fastapi import Depends, Request
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, FastAPI, Request
 
 from app.context import Context
 from app.db.session import UnitOfWork
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def _context(request: Request) -> Context:  # a plain function would go through a thread each time
@@ -31,3 +36,38 @@ def _writing(context: ContextDep) -> Iterator[UnitOfWork]:
 # scope="function": closed or committed before the response leaves, so a client never reads stale state.
 ReadDep = Annotated[UnitOfWork, Depends(_reading, scope="function")]
 WorkDep = Annotated[UnitOfWork, Depends(_writing, scope="function")]
+
+
+class Aside:
+    """Threads set aside for one kind of work: where it waits for another server, everybody else is still answered.
+
+    Args:
+        threads: How much of it goes on at a time; more waits its turn, and no thread.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._limiter = CapacityLimiter(threads)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do it in one of the threads."""
+        return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._limiter)
+
+
+def set_aside(app: FastAPI) -> None:
+    """Set threads aside for opening uploads, which may ask tusd, and for answering tusd, which asks back meanwhile."""
+    app.state.opening = Aside(24)
+    app.state.admitting = Aside(8)
+
+
+async def _opening(request: Request) -> Aside:
+    aside: Aside = request.app.state.opening
+    return aside
+
+
+async def _admitting(request: Request) -> Aside:
+    aside: Aside = request.app.state.admitting
+    return aside
+
+
+OpeningDep = Annotated[Aside, Depends(_opening)]
+AdmittingDep = Annotated[Aside, Depends(_admitting)]

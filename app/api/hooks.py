@@ -8,12 +8,11 @@ import logging
 import time
 from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 
-from app.api.deps import ContextDep
+from app.api.deps import AdmittingDep, ContextDep
 from app.context import Context
 from app.db.models import Upload
 from app.domain.errors import HookSecretInvalid, VolcalError
@@ -35,7 +34,7 @@ _REFUSAL = {
 }
 
 
-def _authorised(request: Request, context: ContextDep) -> None:
+async def _authorised(request: Request, context: ContextDep) -> None:
     expected = context.policy.hook_secret
     given = request.query_params.get("secret") or _password(request.headers.get("authorization", ""))
     # Both are compared even if none is configured, so that the time tells nothing.
@@ -57,16 +56,17 @@ def _password(header: str) -> str | None:
 
 
 @router.post("/tusd_hook")
-async def tusd_hook(request: Request, context: ContextDep, _: Annotated[None, Depends(_authorised)]) -> dict[str, Any]:
+async def tusd_hook(
+    request: Request, context: ContextDep, admitting: AdmittingDep, _: Annotated[None, Depends(_authorised)]
+) -> dict[str, Any]:
     """Take a hint: look at an upload said to be finished, stop one that nobody wants, refuse strangers'."""
     try:
         event = json.loads(await request.body())
     except (ValueError, RecursionError):
         return {}
     if _member(event, "Type", str) == "pre-create":
-        # Not in one of the common threads: whoever opens uploads holds one while tusd asks back.
-        said = _member(event, "Event", dict)
-        return await to_thread.run_sync(_admit, context, said, limiter=CapacityLimiter(1))
+        # Nothing on this way may need a thread that whoever opens uploads holds while tusd asks back.
+        return await admitting.run(_admit, context, _member(event, "Event", dict))
     return await run_in_threadpool(_take, context, event)
 
 

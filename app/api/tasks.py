@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from app.api.deps import ContextDep, ReadDep, WorkDep
+from app.api.deps import ContextDep, OpeningDep, ReadDep, WorkDep
 from app.api.problems import examples
 from app.api.schemas import (
     ArtifactList,
@@ -56,11 +56,15 @@ def _show(context: Context, task_id: UUID) -> TaskOut:
     summary="Create a task",
     responses=examples(errors.PipelineNotFound("x", ["constant", "volume_change"]), _BAD_OPTIONS, _BAD_URL),
 )
-def create(context: ContextDep, response: Response, body: TaskIn | None = None) -> TaskOut:
+async def create(context: ContextDep, opening: OpeningDep, response: Response, body: TaskIn | None = None) -> TaskOut:
     """Open a task and an upload for each file that it needs; it starts by itself once they are all there."""
-    body = body or TaskIn()
-    task, _ = tasks.create_task(context, body.pipeline, body.options, body.name, body.callback_url)
+    task = await opening.run(_create, context, body or TaskIn())
     response.headers["Location"] = f"{context.policy.public_url}/api/v1/tasks/{task.id}"
+    return task
+
+
+def _create(context: Context, body: TaskIn) -> TaskOut:
+    task, _ = tasks.create_task(context, body.pipeline, body.options, body.name, body.callback_url)
     return _show(context, task.id)
 
 
@@ -95,12 +99,14 @@ def show(task_id: UUID, work: ReadDep, context: ContextDep) -> TaskOut:
         _NO_TASK, errors.LabelUnknown("x", ["pre", "post"]), errors.UploadClosed("The task is done and takes no files.")
     ),
 )
-def open_upload(task_id: UUID, label: str, context: ContextDep, body: UploadIn | None = None) -> TicketOut:
+async def open_upload(
+    task_id: UUID, label: str, context: ContextDep, opening: OpeningDep, body: UploadIn | None = None
+) -> TicketOut:
     """Open a fresh upload; what was sent for this label before no longer counts.
 
     A task that ended in ``error`` waits again. Optional files (``dbf``, ``prj``) are uploaded this way too.
     """
-    ticket = uploads.open_upload(context, task_id, label, (body or UploadIn()).filename)
+    ticket = await opening.run(uploads.open_upload, context, task_id, label, (body or UploadIn()).filename)
     return TicketOut(label=ticket.label, url=ticket.url)
 
 

@@ -53,8 +53,8 @@ def make_engine(url: str | URL, *, foreign_keys: bool = True) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(
             url,
-            pool_size=5,
-            max_overflow=35,
+            pool_size=15,  # kept open; PostgreSQL takes long to open one
+            max_overflow=35,  # more than the threads of a gateway, so that none waits for another's
             pool_pre_ping=True,
             connect_args=_PATIENCE if url.get_driver_name() == "psycopg2" else {},
             json_serializer=_strict_json,

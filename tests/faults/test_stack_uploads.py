@@ -5,6 +5,7 @@ import io
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -108,6 +109,37 @@ def test_a_cloud_of_200_mb_that_is_cut_at_40_percent_goes_on_from_there_and_star
     assert line.carried["up"] - before < len(data) * 2 // 5 + (len(data) - kept) + MIB  # nothing was sent twice
     assert stored(stack, upload_url(task)) == sha256(data)
     ran_once(stack, task["id"], len(data))
+
+
+def create_at_once(stack: FullStack, http: httpx.Client, many: int, clients: ThreadPoolExecutor) -> list[Future[int]]:
+    def create() -> int:
+        return http.post(f"{stack.url}/api/v1/tasks", json={"pipeline": "constant"}).status_code
+
+    return [clients.submit(create) for _ in range(many)]
+
+
+@pytest.fixture
+def crowd() -> Iterator[tuple[httpx.Client, int, ThreadPoolExecutor]]:
+    """More clients than a gateway has threads."""
+    many = 100
+    limits = httpx.Limits(max_connections=many)
+    with httpx.Client(timeout=120, trust_env=False, limits=limits) as http, ThreadPoolExecutor(many) as clients:
+        yield http, many, clients
+
+
+def test_many_who_create_tasks_at_once_are_all_served(stack: FullStack, crowd: Any) -> None:
+    # tusd asks the gateway back about each upload: requests must not wait for each other's threads.
+    assert {future.result() for future in create_at_once(stack, *crowd)} == {201}
+
+
+def test_while_many_wait_for_a_tusd_that_stands_still_everybody_else_is_answered(stack: FullStack, crowd: Any) -> None:
+    task = stack.submit()
+    with stack.frozen(stack.tusd):
+        waiting = create_at_once(stack, *crowd)
+        wait_for(lambda: all(future.running() for future in waiting), "everybody to be under way")
+        assert stack.settled(task)["status"] == "done"
+        assert not any(future.done() for future in waiting)
+    assert {future.result() for future in waiting} <= {201, 503}
 
 
 @pytest.mark.case(2)
