@@ -3,12 +3,14 @@
 import logging
 import mmap
 import os
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import default_nodename, host_format
 
 from app.db.session import make_engine
@@ -106,6 +108,8 @@ def work(settings: Settings, *, queues: str, concurrency: int, name: str = "volc
     Returns:
         The exit status.
     """
+    # What a later Celery may do with running tasks when the broker is lost is settled above.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     stop = StopFlag()
     celery = make_celery(settings, concurrency=concurrency, stop=stop)
     sweep(scratch_of(settings))
