@@ -56,6 +56,7 @@ def inside(work: Path) -> None:
     seclude()
     engine = Engine(work, CACHE / "storage")
     project = Project(engine)
+    tidy(engine)  # of a run that was killed
     try:
         build(engine, project)
         step("tus-js-client", journey.install_javascript)
