@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.errors import PipelineError
 from pipeline.formats.inspect_text import MAX_HEADER, TextLayout
@@ -103,6 +102,8 @@ def read_lines(source: Source, start: int, most: int, columns: Columns, frame: F
 
 
 def _table(source: Source, start: int, most: int, columns: Columns, dtype: Any) -> Any:
+    import pandas as pd  # half a second that only surveys in text need
+
     wanted = [*columns.places, *([] if columns.classes is None else [columns.classes])]
     return pd.read_csv(
         io.BufferedReader(_Body(source, start), 1 << 20),
@@ -142,5 +143,7 @@ def _gather(collector: Collector, table: Any, columns: Columns) -> int:
 
 
 def _to_numbers(column: Any, decimal: str) -> Any:
+    import pandas as pd
+
     words = column.str.replace(decimal, ".", regex=False) if decimal != "." else column
     return pd.to_numeric(words, errors="coerce").astype(np.float64)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from pipeline.geometry.cells import CellList, cylinder_stats, normals
 from pipeline.geometry.rigid import apply, jacobian, motion, unscaled
@@ -133,6 +132,8 @@ def point_to_plane(source: Thinned, target: Thinned, matrix: Array) -> Array:
     Source:
         Chen & Medioni (1992), doi:10.1016/0262-8856(92)90066-C, with Tukey weights.
     """
+    from scipy.spatial import cKDTree  # slow to load, and most pairs lie well as delivered
+
     index = CellList.build(target.points, 2.5 * target.cell)
     direction, _, count = normals(index, target.points, 2.5 * target.cell)
     target_points, direction = target.points[count >= 4], direction[count >= 4]

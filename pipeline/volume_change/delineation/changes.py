@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, find_objects, gaussian_filter, label, maximum, maximum_filter
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from pipeline.volume_change.delineation.growth import Field, Labels, fill_gaps, grow, merge_fragments
 from pipeline.volume_change.types import Array, Mask
@@ -79,7 +79,7 @@ def tail_factor(z: Array, stable: Mask) -> float:
     """Return how much heavier the tail on stable ground is than a Gaussian's, between 1 and 1.6."""
     sample = np.abs(z[stable])
     rank = min(TAIL_RANK, 1.0 - 5.0 / max(len(sample), 10))
-    return float(np.clip(np.quantile(sample, rank) / norm.ppf(0.5 + rank / 2), 1.0, 1.6)) if len(sample) else 1.0
+    return float(np.clip(np.quantile(sample, rank) / ndtri(0.5 + rank / 2), 1.0, 1.6)) if len(sample) else 1.0
 
 
 def find_changes(field: Field, stable: Mask, guess: Array) -> Changes:

@@ -2,15 +2,12 @@
 
 import io
 import json
-import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import laspy
 import numpy as np
-import pyogrio
 import rasterio
 import shapely
 from laspy.vlrs.known import WktCoordinateSystemVlr
@@ -23,6 +20,7 @@ from rasterio.transform import Affine
 from pipeline.contracts import Artifact
 from pipeline.errors import StorageFull
 from pipeline.volume_change.output.document import json_ready, map_polygon
+from pipeline.volume_change.output.geopackage import Layer, geopackage
 from pipeline.volume_change.types import Analysis, Hull
 
 _NUMBERS = (
@@ -118,22 +116,22 @@ def hulls_geojson(analysis: Analysis, images: Sequence[str] = ()) -> bytes:
 def hulls_geopackage(analysis: Analysis, images: Sequence[str] = ()) -> bytes:
     """Return a GeoPackage in map coordinates with the layers ``hulls`` and ``stable_area``."""
     origin = analysis.surveys.origin
+    kinds: dict[str, type] = {"number": int, "hull_id": str, "kind": str, "image": str}
+    names = [*_properties(1, _EMPTY, ""), "hull_id"]
     rows = [
-        _properties(n, hull, images[n - 1] if images else "") | {"hull_id": hull.id}
+        [*_properties(n, hull, images[n - 1] if images else "").values(), hull.id]
         for n, hull in enumerate(analysis.hulls, 1)
     ]
-    kinds: dict[str, Any] = {"number": np.int32, "hull_id": object, "kind": object, "image": object}
-    names = list(_properties(1, _EMPTY, "") | {"hull_id": ""})
-    columns = [np.array([row[name] for row in rows], dtype=kinds.get(name, np.float64)) for name in names]
     hulls = [map_polygon(hull.polygon, origin) for hull in analysis.hulls]
     stable = [map_polygon(polygon, origin) for polygon in analysis.surveys.stable.geoms]
-    areas = np.array([polygon.area for polygon in stable], dtype=np.float64)
-    crs = _wkt(analysis.surveys.pre.crs)
-    with tempfile.TemporaryDirectory() as folder:  # a second layer cannot be added in memory
-        path = Path(folder) / "hulls.gpkg"
-        _write_layer(path, "hulls", hulls, dict(zip(names, columns, strict=True)), crs)
-        _write_layer(path, "stable_area", stable, {"area": areas}, crs)
-        return path.read_bytes()
+    areas = [[float(polygon.area)] for polygon in stable]
+    return geopackage(
+        [
+            Layer("hulls", {name: kinds.get(name, float) for name in names}, rows, hulls),
+            Layer("stable_area", {"area": float}, areas, stable),
+        ],
+        _flat(analysis.surveys.pre.crs),
+    )
 
 
 def difference_geotiff(analysis: Analysis) -> bytes:
@@ -205,31 +203,21 @@ _EMPTY = Hull(
 )  # fmt: skip
 
 
-def _write_layer(path: Path, layer: str, shapes: list[Any], columns: dict[str, Any], crs: str | None) -> None:
-    polygons = [shapely.MultiPolygon([s]) if isinstance(s, shapely.Polygon) else s for s in shapes]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'crs' was not provided")  # many surveys name none: that is fine
-        pyogrio.raw.write(
-            path,
-            shapely.to_wkb(np.array(polygons, dtype=object)) if polygons else np.empty(0, dtype=object),
-            list(columns.values()),
-            list(columns),
-            layer=layer,
-            driver="GPKG",
-            geometry_type="MultiPolygon",
-            crs=crs,
-            append=path.exists(),
-        )
-
-
-def _wkt(crs: str | None) -> str | None:
-    """Return the horizontal part as WKT; a height system would say more than polygons hold."""
+def _flat(crs: str | None) -> CRS | None:
+    """Return the horizontal part; a height system would say more than polygons hold."""
     if not crs:
         return None
     try:
-        return CRS.from_user_input(crs).to_2d().to_wkt("WKT1_GDAL")
+        flat = CRS.from_user_input(crs).to_2d()
+        flat.to_wkt("WKT1_GDAL")
     except CRSError:
         return None
+    return flat
+
+
+def _wkt(crs: str | None) -> str | None:
+    flat = _flat(crs)
+    return None if flat is None else flat.to_wkt("WKT1_GDAL")
 
 
 def _raster_crs(crs: str | None) -> Any:
