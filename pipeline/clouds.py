@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.geometry.point_kernels import rows_where
+
 Points = NDArray[np.float64]
 """Coordinates in metres relative to a local origin, shape (n, 3)."""
 
@@ -33,7 +35,7 @@ class PointCloud:
     def select(self, keep: NDArray[np.bool_]) -> "PointCloud":
         """Return the points where ``keep`` (shape (n,)) is true."""
         classes = None if self.classes is None else self.classes[keep]
-        return replace(self, points=np.ascontiguousarray(self.points[keep]), classes=classes)
+        return replace(self, points=rows_where(self.points, keep), classes=classes)
 
     def moved(self, matrix: NDArray[np.float64]) -> "PointCloud":
         """Return the cloud after a rigid motion; ``matrix`` is 4 × 4 in local coordinates.

@@ -33,7 +33,7 @@ def warm() -> None:
             header = laspy.LasHeader(point_format=6, version="1.4")
             header.scales = np.full(3, 0.001)
             cloud = laspy.LasData(header)
-            cloud.x, cloud.y, cloud.z = turned, y, height
+            cloud.x, cloud.y, cloud.z = (np.append(column, column[:9]) for column in (turned, y, height))  # repeats
             cloud.write(inputs[label])
         with shapefile.Writer(shp=str(inputs["shp"]), shx=str(inputs["shx"]), shapeType=shapefile.POLYGON) as writer:
             writer.poly([[(0, 0), (0, 12), (SIDE, 12), (SIDE, 0), (0, 0)]])

@@ -5,10 +5,9 @@ from typing import BinaryIO
 
 import lazrs
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.formats.inspect_las import VARIABLE_CHUNKS, LasFacts, Laszip
-from pipeline.formats.raw import BLOCK_BYTES, CHUNK, Array, Collector, Frame, RawCloud, extent
+from pipeline.formats.raw import BLOCK_BYTES, CHUNK, Array, Collector, Frame, RawCloud
 from pipeline.formats.source import AGAIN_REMEDY, Source
 
 _NEEDED = (
@@ -37,7 +36,6 @@ def read_las(source: Source, facts: LasFacts, frame: Frame) -> RawCloud:
     linear = (np.array(facts.bounds.scales), np.array(facts.bounds.offsets))
     low, high = _limits(facts, frame)
     decode = _decoder(source, facts)
-    layout = _layout(facts)
     step = min(CHUNK, facts.count, BLOCK_BYTES // facts.record_bytes)
     buffer = bytearray(step * facts.record_bytes)
     done = 0
@@ -46,36 +44,14 @@ def read_las(source: Source, facts: LasFacts, frame: Frame) -> RawCloud:
         part = memoryview(buffer)[: rows * facts.record_bytes]
         decode(part)
         done += rows
-        records = np.frombuffer(part, layout)
-        classes, withheld = _classes(records, facts.point_format)
-        local = collector.add((records["x"], records["y"], records["z"]), linear, classes, withheld)
-        least, greatest = extent(local)
+        records = np.frombuffer(part, np.uint8).reshape(rows, facts.record_bytes)
+        least, greatest = collector.add_las(records, facts.point_format >= 6, linear)
         if (least < low).any() or (greatest > high).any():
             raise source.invalid(
                 "is damaged: it has points outside the bounds that its own header states",
                 AGAIN_REMEDY + " If the header is wrong, `las2las` or `pdal translate` writes it anew.",
             )
     return collector.done()
-
-
-def _classes(records: NDArray[np.void], form: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    classes: NDArray[np.uint8] = records["class"]
-    flags: NDArray[np.uint8] = records["flags"]
-    if form >= 6:
-        return classes, (flags & np.uint8(0x04)) != 0
-    return classes & np.uint8(0x1F), (flags & np.uint8(0x80)) != 0
-
-
-def _layout(facts: LasFacts) -> np.dtype[np.void]:
-    places = [0, 4, 8, 16, 15] if facts.point_format >= 6 else [0, 4, 8, 15, 15]
-    return np.dtype(
-        {
-            "names": ["x", "y", "z", "class", "flags"],
-            "formats": ["<i4", "<i4", "<i4", "u1", "u1"],
-            "offsets": places,
-            "itemsize": facts.record_bytes,
-        }
-    )
 
 
 def _limits(facts: LasFacts, frame: Frame) -> tuple[Array, Array]:

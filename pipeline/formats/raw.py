@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.geometry import point_kernels
+
 Array = NDArray[np.float64]
 Classes = NDArray[np.uint8]
 NOISE = (7, 18)  # ASPRS low and high noise
@@ -44,7 +46,7 @@ class RawCloud:
     def select(self, keep: NDArray[np.bool_]) -> "RawCloud":
         """Return the points where ``keep`` is true."""
         classes = None if self.classes is None else self.classes[keep]
-        return RawCloud(self.points[keep], classes, self.flagged, self.broken)
+        return RawCloud(point_kernels.rows_where(self.points, keep), classes, self.flagged, self.broken)
 
 
 class Collector:
@@ -62,15 +64,15 @@ class Collector:
         self._classes = np.empty(capacity, np.uint8) if classified else None
         self._count = self._flagged = self._broken = 0
 
-    def add(self, columns: tuple[NDArray[np.generic], ...], linear: tuple[Array, Array], classes: Classes | None,
-            withheld: NDArray[np.bool_] | None = None) -> Array:  # fmt: skip
+    def add(
+        self, columns: tuple[NDArray[np.generic], ...], linear: tuple[Array, Array], classes: Classes | None
+    ) -> Array:
         """Take a chunk of points; return their local coordinates, before anything is left out.
 
         Args:
             columns: x, y and z, shape (n,) each, any real type.
             linear: Factors and offsets (shape (3,) each) that make file units of ``columns``.
             classes: ASPRS classes, shape (n,), or None.
-            withheld: Points to leave out whatever they are, shape (n,), or None.
         """
         rows = len(columns[0])
         self._grow(self._count + rows)
@@ -86,8 +88,6 @@ class Collector:
             broken = rows - int(keep.sum())
         if classes is not None:
             keep &= (classes != NOISE[0]) & (classes != NOISE[1])
-        if withheld is not None:
-            keep &= ~withheld
         kept = int(keep.sum())
         self._broken += broken
         self._flagged += rows - broken - kept
@@ -99,6 +99,27 @@ class Collector:
             self._classes[self._count : self._count + kept] = classes[keep] if kept < rows else classes
         self._count += kept
         return before
+
+    def add_las(self, records: Classes, extended: bool, linear: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Take a chunk of LAS records; return the extent of all of them, local metres.
+
+        Args:
+            records: Shape (n, bytes of a record).
+            extended: Whether the point format is 6 or above.
+            linear: Factors and offsets (shape (3,) each) that make file units of the records' integers.
+        """
+        rows = len(records)
+        self._grow(self._count + rows)
+        if self._classes is None:
+            raise ValueError("LAS records hold classes, and there is no room for them")
+        kept, broken, low, high = point_kernels.decode_las(
+            records, extended, linear[0] * self._frame.scale, linear[1] * self._frame.scale - self._frame.origin,
+            self._points[self._count : self._count + rows], self._classes[self._count : self._count + rows],
+        )  # fmt: skip
+        self._count += kept
+        self._broken += broken
+        self._flagged += rows - broken - kept
+        return low, high
 
     def done(self) -> RawCloud:
         """Return what was gathered."""
@@ -124,9 +145,9 @@ class Collector:
 
 
 def extent(points: Array) -> tuple[Array, Array]:
-    """Return the least and the greatest coordinates, shape (3,) each; ten times faster than ``min(axis=0)``."""
-    low = np.array([points[:, i].min() for i in range(3)])
-    return low, np.array([points[:, i].max() for i in range(3)])
+    """Return the least and the greatest coordinates, shape (3,) each; many times faster than ``min(axis=0)``."""
+    low, high = point_kernels.extent(points)
+    return low, high
 
 
 def without_strays(cloud: RawCloud) -> tuple[RawCloud, int]:
@@ -154,12 +175,13 @@ def without_duplicates(cloud: RawCloud) -> tuple[RawCloud, int]:
     the coordinates is sorted; the first of each place stays, in file order. Of large clouds a sixteenth is
     looked at first, chosen by the hash so that repeats stay together; what it misses is too little to matter.
     """
-    keys = _hashes(cloud.points)
-    if not _repeats(keys[(keys & np.uint64(15)) == 0] if len(keys) > 200_000 else keys):
+    bits = cloud.points.view(np.uint64)
+    if not _repeats(point_kernels.keys(bits, 15 if len(bits) > 200_000 else 0)):
         return cloud, 0
-    order = np.argsort(keys, kind="stable")
+    suspects, keys = point_kernels.suspects(bits)
+    order = suspects[np.argsort(keys, kind="stable")]
     ranked = cloud.points[order]
-    repeated = np.zeros(len(keys), bool)
+    repeated = np.zeros(len(bits), bool)
     repeated[order[1:]] = np.all(ranked[1:] == ranked[:-1], axis=1)
     if not repeated.any():
         return cloud, 0
@@ -169,15 +191,3 @@ def without_duplicates(cloud: RawCloud) -> tuple[RawCloud, int]:
 def _repeats(keys: NDArray[np.uint64]) -> bool:
     ranked = np.sort(keys)
     return bool(np.any(ranked[1:] == ranked[:-1]))
-
-
-def _hashes(points: Array) -> NDArray[np.uint64]:
-    bits = points.view(np.uint64)
-    keys = bits[:, 0] * np.uint64(0x9E3779B97F4A7C15)
-    for column, shift, factor in ((1, 7, 0xC2B2AE3D27D4EB4F), (2, 13, 0x165667B19E3779F9)):
-        part = bits[:, column] >> np.uint64(shift)
-        part *= np.uint64(factor)
-        keys ^= part
-    keys ^= keys >> np.uint64(32)
-    keys *= np.uint64(0xD6E8FEB86659FD93)
-    return keys

@@ -82,6 +82,36 @@ def relax(surface: Floats, unknown: Bools, sweeps: int) -> None:
 
 
 @njit(cache=True, nogil=True)
+def regrown(opened: Floats, limit: Floats, steps: int) -> Floats:
+    """Raise each cell to the highest of its 3 × 3 neighbours, but no higher than ``limit``, so many times."""
+    rows, cols = opened.shape
+    current = opened.copy()
+    across = np.empty((3, cols))  # the highest of three along each of the rows around
+    for _ in range(steps):
+        changed = False
+        _highest_of_three(current[0], across[0])
+        across[1] = across[0]
+        for row in range(rows):
+            below = row + 1 if row + 1 < rows else row
+            _highest_of_three(current[below], across[(row + 2) % 3])
+            a, b, c = across[row % 3], across[(row + 1) % 3], across[(row + 2) % 3]
+            for col in range(cols):
+                z = min(max(a[col], b[col], c[col]), limit[row, col])
+                changed |= z != current[row, col]
+                current[row, col] = z
+        if not changed:
+            break
+    return current
+
+
+@njit(cache=True, nogil=True)
+def _highest_of_three(line: Floats, out: Floats) -> None:
+    last = line.shape[0] - 1
+    for k in range(last + 1):
+        out[k] = max(line[max(k - 1, 0)], line[k], line[min(k + 1, last)])
+
+
+@njit(cache=True, nogil=True)
 def heights(points: Floats, surface: Floats, slack: Floats, x0: float, y0: float, cell: float) -> tuple[Floats, Floats]:
     """Height of each point above a surface given at cell centres (bilinear), and the slack of its cell."""
     rows, cols = surface.shape

@@ -51,7 +51,10 @@ def mean_spacing(points: NDArray[np.float64]) -> float:
 
 def _distinct(places: NDArray[np.float64]) -> NDArray[np.float64]:
     # As complex numbers: sorting those is ten times faster than sorting rows.
-    return np.unique(np.ascontiguousarray(places).view(np.complex128)).view(np.float64).reshape(-1, 2)
+    ranked = np.sort(np.ascontiguousarray(places).view(np.complex128).ravel())
+    first = np.ones(len(ranked), dtype=bool)
+    first[1:] = ranked[1:] != ranked[:-1]
+    return ranked[first].view(np.float64).reshape(-1, 2)
 
 
 def _occupied(offsets: NDArray[np.float64], cell: float) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, grey_closing, maximum_filter, minimum_filter
 
+from pipeline.abreast import both
 from pipeline.clouds import PointCloud, Points
 from pipeline.errors import InputInvalid
 from pipeline.geometry import raster_kernels
@@ -84,13 +85,13 @@ def select_ground(
                 )
         notices.extend(_different_conventions(pre, post))
         skipped = (*NOISE_CLASSES, WATER_CLASS)
-        (ground, above), (ground2, above2) = (_split_by_class(cloud, skipped) for cloud in (pre, post))
+        (ground, above), (ground2, above2) = both(_split_by_class, (pre, skipped), (post, skipped))
         return Ground(ground, ground2, above, above2, "classified ground (class 2)", tuple(notices))
     pre, post = (_without(cloud, NOISE_CLASSES) for cloud in (pre, post))
     if mode == "all":
         nothing, nothing2 = (cloud.select(np.zeros(len(cloud), dtype=bool)) for cloud in (pre, post))
         return Ground(pre, post, nothing, nothing2, "all points", tuple(notices))
-    (ground, above), (ground2, above2) = (_split_by_shape(cloud) for cloud in (pre, post))
+    (ground, above), (ground2, above2) = both(_split_by_shape, (pre,), (post,))
     return Ground(ground, ground2, above, above2, "morphological ground filter", tuple(notices))
 
 
@@ -145,8 +146,8 @@ def _objects(surface: Array, cell: float) -> Mask:
         size = 2 * radius + 1
         # min then max: scipy's grey_opening would do the same without the separable filters' speed.
         opened = maximum_filter(minimum_filter(current, size, mode="nearest"), size, mode="nearest")
-        for _ in range(radius):  # by reconstruction: what is wide enough keeps its corners and its rounded brinks
-            opened = np.minimum(maximum_filter(opened, 3, mode="nearest"), current)
+        # by reconstruction: what is wide enough keeps its corners and its rounded brinks
+        opened = raster_kernels.regrown(opened, current, radius)
         found |= current - opened > STEEPEST * radius * cell
         current = opened
     return found

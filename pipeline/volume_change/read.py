@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.abreast import both
 from pipeline.clouds import PointCloud
 from pipeline.errors import InputInvalid, RegistrationFailed
 from pipeline.formats import crs
@@ -58,17 +59,19 @@ def read_surveys(inputs: Mapping[str, Path], *, max_points: int = 200_000_000) -
         agreed = agree(*places, ground.system)
         notices.extend(agreed.notices)
         origin = _round_down(places[0].anchor * agreed.pre)
-        clouds: list[PointCloud] = []
-        for place, facts, scale in ((places[0], pre, agreed.pre), (places[1], post, agreed.post)):
-            frame = Frame(scale, origin)
-            raw = _usable(place, _read(place.source, facts, frame, max_points), notices)
-            _check_numbers(place, facts, raw, frame, notices)
-            if not clouds:  # the first survey decides where the local zero is
-                shift = _round_down(extent(raw.points)[0])
-                np.subtract(raw.points, shift, out=raw.points)
-                origin = origin + shift
-            name = place.source.name or place.source.label
-            clouds.append(PointCloud(raw.points, origin, raw.classes, agreed.system, name))
+        (raw, said), (raw2, said2) = both(
+            lambda place, facts, scale: _points(place, facts, Frame(scale, origin), max_points),
+            (places[0], pre, agreed.pre),
+            (places[1], post, agreed.post),
+        )
+    notices.extend((*said, *said2))
+    shift = _round_down(extent(raw.points)[0])  # the first survey decides where the local zero is
+    clouds: list[PointCloud] = []
+    for place, cloud in zip(places, (raw, raw2), strict=True):
+        if shift.any():
+            np.subtract(cloud.points, shift, out=cloud.points)
+        name = place.source.name or place.source.label
+        clouds.append(PointCloud(cloud.points, origin + shift, cloud.classes, agreed.system, name))
     _check_apart(*clouds)
     stable = stable_area(ground, agreed, clouds, notices)
     return Surveys(clouds[0], clouds[1], stable, agreed.unit, tuple(notices))
@@ -146,6 +149,14 @@ def _read(source: Source, facts: Facts, frame: Frame, max_points: int) -> RawClo
     if isinstance(facts, PlyHeader):
         return read_ply(source, facts, frame)
     return read_xyz(source, facts, frame, max_points=max_points)
+
+
+def _points(place: Place, facts: Facts, frame: Frame, max_points: int) -> tuple[RawCloud, list[Notice]]:
+    """Read one survey: its usable points, and what to say of them."""
+    notices: list[Notice] = []
+    raw = _usable(place, _read(place.source, facts, frame, max_points), notices)
+    _check_numbers(place, facts, raw, frame, notices)
+    return raw, notices
 
 
 def _usable(place: Place, raw: RawCloud, notices: list[Notice]) -> RawCloud:
