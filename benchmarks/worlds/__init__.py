@@ -1,0 +1,1 @@
+"""Pairs of surveys with exact truth: ground, changes, errors and cover as closed forms, sampled anew in each epoch."""
