@@ -72,7 +72,7 @@ bench-speed: install ## Time `volcal run` at 0.5, 1 and 5 M points a cloud
 	$(BIN)/python benchmarks/speed.py
 
 bench-accuracy: install ## Hold the method against synthetic pairs whose truth is known
-	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python -m benchmarks.accuracy --jobs 2
 
 bench-upload: install ## Measure the upload endpoint
 	$(BIN)/python benchmarks/tus.py
