@@ -109,11 +109,10 @@ def _honesty(done: Sequence[Verdict]) -> Iterator[str]:
         width_of, held = width([abs(c.net - c.volume) / c.half_width for c in own]), sum(_held(c) for c in own)
         site = sum(abs(v.site - v.truth) <= v.site_half for v in part)
         site_width = width([abs(v.site - v.truth) / v.site_half for v in part])
-        yield (
-            f"- Honesty, {name}: hull intervals hold "
-            f"{share(held, len(own))} (93–97 %), width {width_of} (≤ 2); "
-            f"site {share(site, len(part))}, width {site_width}; scores of {len(scores)} hulls: ECE {ece(scores):.3f} (≤ 0.02), Brier {brier(scores):.3f}."
-        )
+        hulls = f"hull intervals hold {share(held, len(own))} (93–97 %), width {width_of} (≤ 2)"
+        total = f"site {share(site, len(part))}, width {site_width}"
+        calibrated = f"ECE {ece(scores):.3f} (≤ 0.02), Brier {brier(scores):.3f}"
+        yield f"- Honesty, {name}: {hulls}; {total}; scores of {len(scores)} hulls: {calibrated}."
 
 
 def worst(verdicts: Sequence[Verdict], most: int) -> Iterator[str]:
