@@ -19,6 +19,9 @@ from pipeline.volume_change.types import Analysis, Hull, Surveys
 
 BELIEVED = 0.5  # score from which a hull counts
 PARTNER = 0.25  # share of the smaller of hull and footprint that both cover if the hull is of that change
+ON_CHANGE = (
+    0.1  # and the least share of the hull that must lie on changes of its sign: a hull of the whole site is false
+)
 LEAST_VOLUME, LEAST_HEIGHT = 3.0, 3.0  # m³ and LoD95 (of a nine-point cell) that a change must have to be asked for
 
 
@@ -136,11 +139,15 @@ def _compare(verdict: Verdict, pair: World, analysis: Analysis) -> None:
 
 def _partners(hull: Hull, line: Polygon | MultiPolygon, truths: tuple[Truth, ...]) -> tuple[int, ...]:
     """Numbers of the changes of the hull's sign that it shares enough ground with."""
-    return tuple(
-        number
+    shared = {
+        number: line.intersection(truth.footprint).area
         for number, truth in enumerate(truths)
         if truth.volume * hull.net_volume > 0
-        and line.intersection(truth.footprint).area > PARTNER * min(line.area, truth.footprint.area)
+    }
+    if sum(shared.values()) < ON_CHANGE * line.area:
+        return ()
+    return tuple(
+        number for number, area in shared.items() if area > PARTNER * min(line.area, truths[number].footprint.area)
     )
 
 

@@ -64,6 +64,12 @@ def test_a_hull_of_the_other_sign_does_not() -> None:
     assert (verdict.hulls[0].real, verdict.hulls[0].cause) == (False, "nothing")
 
 
+def test_a_hull_of_the_whole_site_finds_nothing() -> None:
+    verdict = verdict_of(pair_of(CUT), hull(Polygon([(0, 0), (50, 0), (50, 50), (0, 50)]), -60.0))
+    assert verdict.changes[0].fate == "missed"
+    assert not verdict.hulls[0].real
+
+
 def test_two_hulls_on_one_change_are_a_split_and_one_on_two_is_a_merger() -> None:
     halves = [hull(half(CUT, side), -24) for side in (-1, 1)]
     assert verdict_of(pair_of(CUT), *halves).changes[0].fate == "split"
