@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import binary_dilation, label
 
+from pipeline.abreast import both
 from pipeline.clouds import PointCloud
 from pipeline.geometry.spacing import mean_spacing
 from pipeline.volume_change.comparison import difference_kernels as kernels
@@ -120,9 +121,9 @@ def detect(
 
 def _grids(ground: Ground, post: PointCloud, registration: Registration, cell: float | None) -> _Grids:
     """Bin both surveys into cells of one raster."""
-    edge = choose_cell(mean_spacing(ground.pre.points), mean_spacing(post.points), cell)
+    edge = choose_cell(*both(mean_spacing, (ground.pre.points,), (post.points,)), cell)
     raster = common_raster(ground.pre.points, post.points, edge)
-    before, after = surface(ground.pre.points, raster), surface(post.points, raster)
+    before, after = both(surface, (ground.pre.points, raster), (post.points, raster))
     shares = [
         _share_above(cloud, grid.count, raster)
         for cloud, grid in ((ground.pre_above, before), (ground.post_above.moved(registration.matrix), after))
@@ -190,7 +191,9 @@ def _hulls(
         m = measured[i]
         row, col = m.box[0].start, m.box[1].start
         window = np.where(m.inside, changes.change[m.box], 0.0)
-        polygon = outline(m.inside, window, int(changes.signs[m.number]), row, col, grids.diff.raster)
+        room = (changes.labels[m.box] == 0) & np.isfinite(grids.diff.change[m.box])
+        sign = int(changes.signs[m.number])
+        polygon = outline(m.inside, window, sign, row, col, grids.diff.raster, m.flank, room)
         cut, fill = max(-m.net, 0.0), max(m.net, 0.0)
         net = fill - cut
         hulls.append(

@@ -1,4 +1,4 @@
-"""What is the outline of each change? Sub-cell contours of the share of each rim cell that changed."""
+"""What is the outline of each change? Where its flank ends, or contours of the share of each rim cell that changed."""
 
 from itertools import pairwise
 
@@ -8,14 +8,25 @@ import shapely
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, maximum_filter
 from shapely import MultiPolygon, Polygon
 
+from pipeline.volume_change.delineation.rim import Rim, depth_of
 from pipeline.volume_change.types import Array, Mask, Raster
 
 PAD = 3  # cells of empty ground around a hull, so that every contour closes
 RIM_CELLS = 2.5  # depth to which cells may be only partly changed
+EDGE = Rim()
 VERTEX = 0.05  # cells: how far dropping a vertex may move the outline
 
 
-def outline(inside: Mask, change: Array, sign: int, row: int, col: int, raster: Raster) -> MultiPolygon:
+def outline(
+    inside: Mask,
+    change: Array,
+    sign: int,
+    row: int,
+    col: int,
+    raster: Raster,
+    flank: Rim = EDGE,
+    room: Mask | None = None,
+) -> MultiPolygon:
     """Return the outline of a change in local coordinates, valid and not empty.
 
     Args:
@@ -25,11 +36,17 @@ def outline(inside: Mask, change: Array, sign: int, row: int, col: int, raster: 
         row: First row of the window.
         col: First column of the window.
         raster: The grid.
+        flank: How the change ends, if that is known: the outline is drawn there.
+        room: Cells around that it may reach into: seen, and no other change's. None = none.
     """
     padded = np.pad(inside, PAD)
-    share = np.where(padded, _changed_share(padded, np.pad(sign * np.where(inside, change, 0.0), PAD)), 0.0)
+    if flank.shape == "edge":
+        share = np.where(padded, _changed_share(padded, np.pad(sign * np.where(inside, change, 0.0), PAD)), 0.0)
+    else:
+        within = padded if room is None else padded | np.pad(room, PAD)
+        share = np.where(within, np.clip(0.5 + (depth_of(padded) - flank.end) / 2, 0.0, 1.0), 0.0)
     outlined = _contour(share)
-    if outlined.is_empty:  # pragma: no cover - not met in 20,000 random hulls; without an area, means would divide by 0
+    if outlined.is_empty:  # of a few cells; without an area, means would divide by 0
         outlined = _contour(padded.astype(float))
     # A contour runs between cell centres; index 0 is the centre of the window's first, padded cell.
     x0 = raster.x0 + (col - PAD + 0.5) * raster.cell

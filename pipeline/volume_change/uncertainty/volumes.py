@@ -8,12 +8,14 @@ from scipy.special import stdtrit
 
 from pipeline.volume_change.delineation.changes import Changes
 from pipeline.volume_change.delineation.growth import Field, Labels
+from pipeline.volume_change.delineation.rim import OUTSIDE, Rim, depth_of, find_rim
 from pipeline.volume_change.types import Array, Interval, Mask, Totals
 from pipeline.volume_change.uncertainty.covariance import cross
 
 BEYOND = 2.3  # cells outside the outline where a change that was cut short would still show
 ANNULI = ((1.5, 6.0), (6.0, 15.0))  # cells from the hull: ground that shows the error around it
 FEWEST_AROUND = 12  # cells of an annulus
+NEIGHBOUR = 3.0  # cells from another change: its foot
 RIM = 0.5  # sd of what lies beyond the outline, in volumes that the profile of its rim lets expect there
 DECAY = (0.1, 0.8)  # heights of the outermost ring over the next; a profile falls neither faster nor slower
 GAP = 0.3  # relative error of a volume that had to be interpolated
@@ -34,11 +36,12 @@ class Measured:
         net: Volume, m³, positive = fill; the error seen around it is taken off.
         white: Standard deviation of ``net`` from point noise, m³.
         correlated: The same from correlated errors, m³.
-        rim: Volume that may lie beyond the outline, m³, ≥ 0.
+        rim: Volume that may lie beyond its cells, m³, ≥ 0.
         gap: Interpolated volume, m³, ≥ 0.
         half_width: Half the 95 % interval of ``net``, m³.
         coverage: Share of the cells that were measured rather than interpolated.
         max_change: The cell that changed most in the hull's direction, m.
+        flank: How it ends.
     """
 
     number: int
@@ -53,6 +56,7 @@ class Measured:
     half_width: float
     coverage: float
     max_change: float
+    flank: Rim = Rim()  # noqa: RUF009  (frozen)
 
     @property
     def sigma(self) -> float:
@@ -84,13 +88,31 @@ def _measure(number: int, core: Box, changes: Changes, field: Field) -> Measured
     white = area * float(np.sqrt((np.where(known | ~inside, weights, 0.0) ** 2 * variance).sum()))
     correlated = area * float(np.sqrt(max(cross([weights], field.covariance, field.cell)[0, 0], 0.0)))
     sign = float(changes.signs[number])
-    rim = area * min(_beyond(inside, sign * change), _seen_beyond(inside, changes.labels[box], box, field))
+    flank, foot = _flank(inside, sign * change, changes.labels[box], box, field)
+    if flank.shape == "edge":
+        rim = area * min(_beyond(inside, sign * change), _seen_beyond(inside, changes.labels[box], box, field))
+    else:
+        rim = area * float(foot.sum())
     gap = area * float(np.abs(change[inside & ~known]).sum())
+    # What lies at the foot is the change's, and no error of the ground around.
+    net = area * float((weights * (change - sign * foot)).sum() + sign * foot.sum())
     return Measured(
-        number, box, weights, inside, area * float((weights * change).sum()), white, correlated, rim, gap,
+        number, box, weights, inside, net, white, correlated, rim, gap,
         half_width(white, correlated, rim, gap, field.covariance.freedom()),
-        float(known.sum() / inside.sum()), sign * float((sign * change[inside]).max()),
+        float(known.sum() / inside.sum()), sign * float((sign * change[inside]).max()), flank,
     )  # fmt: skip
+
+
+def _flank(inside: Mask, height: Array, labels: Labels, box: Box, field: Field) -> tuple[Rim, Array]:
+    """Return how a change ends, and the height, m, of its foot on the cells around that are not the hull's."""
+    depth = depth_of(inside)
+    free = field.usable[box] & (labels == 0)
+    if (others := (labels > 0) & ~inside).any():
+        free &= distance_transform_edt(~others) > NEIGHBOUR
+    white = field.covariance.white * np.where(field.usable[box], field.variance[box], 0.0)
+    seen = free | (inside & field.usable[box])
+    flank = find_rim(depth, height, white, seen, sill=float(field.covariance.smoothed(0.0)), cell=field.cell)
+    return flank, np.where(free & (depth > -OUTSIDE), flank.heights(depth), 0.0)
 
 
 def _beyond(inside: Mask, height: Array) -> float:
