@@ -13,6 +13,7 @@ Ints = NDArray[np.int64]
 
 _CELLS_PER_POINT = 8
 _CELLS_AT_LEAST = 1 << 16
+_CELLS_AT_MOST = (1 << 31) - 1  # the kernels number them in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,8 @@ class CellList:
     """An index of points by their cell in plan.
 
     Args:
-        points: The points sorted by cell, metres, shape (n, 3).
+        points: The points sorted by cell, in the given order within each, metres, shape (n, 3).
         starts: Where each cell's points begin in ``points``, shape (rows * cols + 1,); cell = row * cols + col.
-        order: Position of each sorted point in the array that was given, shape (n,).
         x0: Lowest x, metres.
         y0: Lowest y, metres.
         cell: Edge of a cell, metres; larger than asked for where the extent would need too many cells.
@@ -32,7 +32,6 @@ class CellList:
 
     points: Array
     starts: Ints
-    order: Ints
     x0: float
     y0: float
     cell: float
@@ -51,18 +50,18 @@ class CellList:
             ValueError: If ``cell`` is not positive.
 
         >>> index = CellList.build(np.array([[2.5, 0, 0], [0.5, 0, 0], [2.6, 0, 0]]), 1.0)
-        >>> index.starts.tolist(), index.order.tolist()
-        ([0, 1, 1, 3], [1, 0, 2])
+        >>> index.starts.tolist(), index.points[:, 0].tolist()
+        ([0, 1, 1, 3], [0.5, 2.5, 2.6])
         """
         if not cell > 0:
             raise ValueError(f"cell must be positive, got {cell}")
         points = np.ascontiguousarray(points, dtype=np.float64)
         if len(points) == 0:
-            return cls(points.reshape(0, 3), np.zeros(2, np.int64), np.zeros(0, np.int64), 0.0, 0.0, cell, 1, 1)
-        limit = max(_CELLS_PER_POINT * len(points), _CELLS_AT_LEAST)
+            return cls(points.reshape(0, 3), np.zeros(2, np.int64), 0.0, 0.0, cell, 1, 1)
+        limit = min(max(_CELLS_PER_POINT * len(points), _CELLS_AT_LEAST), _CELLS_AT_MOST)
         x0, y0, cell, rows, cols = grid_over(points, cell, limit)
-        placed, starts, order = kernels.sort_into_cells(points, x0, y0, cell, rows, cols)
-        return cls(placed, starts, order, x0, y0, cell, rows, cols)
+        placed, starts = kernels.sort_into_cells(points, x0, y0, cell, rows, cols)
+        return cls(placed, starts, x0, y0, cell, rows, cols)
 
     def __len__(self) -> int:
         return len(self.points)

@@ -11,31 +11,29 @@ _JACOBI_SWEEPS = 6
 
 
 @njit(cache=True, nogil=True)
-def sort_into_cells(
-    points: Floats, x0: float, y0: float, cell: float, rows: int, cols: int
-) -> tuple[Floats, Ints, Ints]:
-    """Counting sort: points by cell, start of each cell, and where each sorted point came from."""
+def sort_into_cells(points: Floats, x0: float, y0: float, cell: float, rows: int, cols: int) -> tuple[Floats, Ints]:
+    """Counting sort: points by cell, in their order within each, and the start of each cell."""
     n = points.shape[0]
-    which = np.empty(n, np.int64)
+    which = np.empty(n, np.int32)
     starts = np.zeros(rows * cols + 1, np.int64)
     for i in range(n):
         col = int(min(max((points[i, 0] - x0) / cell, 0.0), cols - 1.0))
         row = int(min(max((points[i, 1] - y0) / cell, 0.0), rows - 1.0))
-        which[i] = row * cols + col
-        starts[which[i] + 1] += 1
+        k = row * cols + col
+        which[i] = k
+        starts[k + 1] += 1
     for k in range(rows * cols):
         starts[k + 1] += starts[k]
     following = starts[:-1].copy()
-    order = np.empty(n, np.int64)
     placed = np.empty((n, 3), np.float64)
     for i in range(n):
-        at = following[which[i]]
-        following[which[i]] = at + 1
-        order[at] = i
+        k = which[i]
+        at = following[k]
+        following[k] = at + 1
         placed[at, 0] = points[i, 0]
         placed[at, 1] = points[i, 1]
         placed[at, 2] = points[i, 2]
-    return placed, starts, order
+    return placed, starts
 
 
 @njit(cache=True, nogil=True)

@@ -191,8 +191,7 @@ def _settled_on_stable_ground(base: Pose, free: tuple[int, ...]) -> Pose:
 
 
 def _report(pose: Pose, base: Pose, free: tuple[int, ...]) -> Registration:
-    anchors, later = pose.pair.deciding
-    seen = fine.distances(anchors, later, pose.matrix)
+    seen = pose.pair.judged(pose.matrix)
     freedoms = free if base.how == "identity" else ALL
     return Registration(
         matrix=pose.matrix,
@@ -222,8 +221,7 @@ def _open3d(delivered: Pose) -> Pose:
 
 def _stable_offset(pair: Pair) -> float:
     """Median vertical disagreement on stable ground as delivered, later − reference, metres; 0 if unknown."""
-    anchors, later = pair.deciding
-    seen = fine.distances(anchors, later, np.eye(4))
+    seen = pair.judged(np.eye(4))
     return float(np.median(seen.upright[seen.seen])) if seen.seen.any() else 0.0
 
 

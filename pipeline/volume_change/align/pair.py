@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from shapely import MultiPolygon
 
+from pipeline.abreast import both
 from pipeline.geometry.rigid import apply, motion
 from pipeline.geometry.spacing import mean_spacing
 from pipeline.volume_change.align import coarse, fine, samples
@@ -30,7 +31,8 @@ class Pair:
         self.pre = pre
         self.post = post
         self.stable = stable
-        self.spacing = max(mean_spacing(pre), mean_spacing(post))
+        self._judged: tuple[Array, fine.Distances] | None = None
+        self.spacing = max(both(mean_spacing, (pre,), (post,)))
 
     @cached_property
     def anchors(self) -> samples.Anchors:
@@ -64,6 +66,12 @@ class Pair:
             return self.stable_anchors, self.stable_later
         return self.anchors, self.later
 
+    def judged(self, matrix: Array) -> fine.Distances:
+        """The distances of the deciding anchors under a motion; the last one is remembered."""
+        if self._judged is None or not np.array_equal(self._judged[0], matrix):
+            self._judged = matrix, fine.distances(*self.deciding, matrix)
+        return self._judged[1]
+
     @cached_property
     def coarse(self) -> tuple[samples.Thinned, samples.Thinned]:
         """Both surveys, thinned to a few thousand points."""
@@ -75,8 +83,8 @@ class Pair:
         return self._thinned(samples.MIDDLE_SPACINGS, samples.MIDDLE)
 
     def _thinned(self, spacings: float, budget: int) -> tuple[samples.Thinned, samples.Thinned]:
-        pre, post = (samples.thinned(points, self.spacing, spacings, budget) for points in (self.pre, self.post))
-        return pre, post
+        options = self.spacing, spacings, budget
+        return both(samples.thinned, (self.pre, *options), (self.post, *options))
 
     @cached_property
     def _region(self) -> samples.Region:

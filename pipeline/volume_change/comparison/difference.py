@@ -7,6 +7,7 @@ from scipy.ndimage import binary_closing, gaussian_filter, uniform_filter
 
 from pipeline.clouds import PointCloud, Points
 from pipeline.errors import RegistrationFailed
+from pipeline.geometry.raster_kernels import bounds
 from pipeline.volume_change.comparison import difference_kernels as kernels
 from pipeline.volume_change.types import Array, Difference, Mask, Raster
 
@@ -52,8 +53,8 @@ def common_raster(pre: Points, post: Points, cell: float) -> Raster:
     Raises:
         RegistrationFailed: If the boxes do not meet.
     """
-    low = np.maximum(pre[:, :2].min(axis=0), post[:, :2].min(axis=0))
-    high = np.minimum(pre[:, :2].max(axis=0), post[:, :2].max(axis=0))
+    (pre_low, pre_high), (post_low, post_high) = bounds(pre), bounds(post)
+    low, high = np.maximum(pre_low, post_low), np.minimum(pre_high, post_high)
     most = MOST_CELLS_PER_POINT * (len(pre) + len(post)) + 1e6
     if np.prod(np.maximum(high - low, 0.0)) / cell**2 > most:
         # Stray points far away stretch the box beyond what the points could fill.

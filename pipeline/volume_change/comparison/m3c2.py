@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pipeline.abreast import both
 from pipeline.clouds import Points
 from pipeline.geometry.cells import CellList, cylinder_stats, normals
 from pipeline.volume_change.comparison import difference_kernels as kernels
@@ -62,11 +63,10 @@ def m3c2(
     if not len(cores):
         none = np.zeros(0)
         return CorePoints(np.zeros((0, 3)), np.zeros((0, 3)), none, none, np.zeros(0, np.int32))
-    first = CellList.build(pre, radius)
+    first, second = both(CellList.build, (pre, radius), (post, radius))
     normal, _, _ = normals(first, cores, NORMAL_RADIUS * cell)
     n1, mean1, variance1 = cylinder_stats(first, cores, normal, radius, half_length)
-    del first  # before the second index is built: each is as large as its cloud
-    n2, mean2, variance2 = cylinder_stats(CellList.build(post, radius), cores, normal, radius, half_length)
+    n2, mean2, variance2 = cylinder_stats(second, cores, normal, radius, half_length)
     enough = (n1 >= FEWEST) & (n2 >= FEWEST)
     noise = np.where(enough, variance1 / np.maximum(n1, 1) + variance2 / np.maximum(n2, 1), np.nan)
     distance = np.where(enough, mean2 - mean1, np.nan)

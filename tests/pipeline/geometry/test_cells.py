@@ -11,10 +11,11 @@ DIRECTIONS = RNG.normal(size=(150, 3))
 DIRECTIONS /= np.linalg.norm(DIRECTIONS, axis=1)[:, None]
 
 
-def test_every_point_lies_in_its_cell_and_knows_where_it_came_from() -> None:
+def test_every_point_lies_in_its_cell_in_the_given_order() -> None:
     index = CellList.build(POINTS, 1.7)
     cell = np.repeat(np.arange(index.rows * index.cols), np.diff(index.starts))
-    assert np.array_equal(index.points, POINTS[index.order])
+    col, row = np.floor((POINTS[:, :2] - (index.x0, index.y0)) / index.cell).astype(int).T
+    assert np.array_equal(index.points, POINTS[np.argsort(row * index.cols + col, kind="stable")])
     assert np.array_equal(cell % index.cols, np.floor((index.points[:, 0] - index.x0) / index.cell))
     assert np.array_equal(cell // index.cols, np.floor((index.points[:, 1] - index.y0) / index.cell))
 
