@@ -215,8 +215,9 @@ def _trusted(delivered: Pose) -> Registration:
 
 def _open3d(delivered: Pose) -> Pose:
     start = _best(delivered)
-    pre, post = delivered.pair.middle
-    return Pose(delivered.pair, open3d_fit(pre, post, start.matrix), f"{start.how}, Open3D point to plane")
+    pair = delivered.pair
+    matrix = open3d_fit(pair.pre, pair.post, start.matrix, pair.spacing)
+    return Pose(pair, matrix, f"{start.how}, Open3D point to plane")
 
 
 def _stable_offset(pair: Pair) -> float:

@@ -3,22 +3,26 @@
 import numpy as np
 
 from pipeline.errors import InputInvalid
-from pipeline.volume_change.align.samples import Thinned
 from pipeline.volume_change.types import Array
 
-REACH = 3.0  # cells
-NORMAL_REACH = 2.5  # cells
+MOST_REFERENCE = 1_000_000  # points
+MOST_LATER = 100_000
+REACH = 6.0  # spacings
+NORMAL_REACH = 4.0  # spacings: some fifty points
 TUKEY_WIDTH = 0.1  # m
 STEPS = 60
 
 
-def open3d_fit(pre: Thinned, post: Thinned, matrix: Array) -> Array:
+def open3d_fit(pre: Array, post: Array, matrix: Array, spacing: float) -> Array:
     """Refine a motion by Open3D's robust point-to-plane registration.
 
+    Planes are fitted to the reference's own points: those of cell means cut the corners of benches by centimetres.
+
     Args:
-        pre: The thinned reference.
-        post: The thinned later survey.
+        pre: Ground of the reference, metres, shape (n, 3).
+        post: Ground of the later survey, metres, shape (m, 3).
         matrix: Where to start, later → reference, 4 × 4.
+        spacing: The larger mean spacing of both, metres.
 
     Raises:
         InputInvalid: If Open3D is not installed.
@@ -33,15 +37,16 @@ def open3d_fit(pre: Thinned, post: Thinned, matrix: Array) -> Array:
             "registration=open3d was asked for, but Open3D is not installed",
             remedy="Install it with pip install 'volcal-server[open3d]', or use registration=auto.",
         ) from None
-    clouds = []
-    for points in (post.points, pre.points):
-        cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
-        cloud.estimate_normals(o3d.geometry.KDTreeSearchParamRadius(NORMAL_REACH * pre.cell))
-        clouds.append(cloud)
+    later, reference = (
+        o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points[:: max(1, len(points) // most)]))
+        for points, most in ((post, MOST_LATER), (pre, MOST_REFERENCE))
+    )
+    reference.estimate_normals(o3d.geometry.KDTreeSearchParamRadius(NORMAL_REACH * spacing))
     reg = o3d.pipelines.registration
     result = reg.registration_icp(
-        *clouds,
-        REACH * pre.cell,
+        later,
+        reference,
+        REACH * spacing,
         matrix,
         reg.TransformationEstimationPointToPlane(reg.TukeyLoss(k=TUKEY_WIDTH)),
         reg.ICPConvergenceCriteria(max_iteration=STEPS),
