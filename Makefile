@@ -9,7 +9,7 @@ JOBS ?= 3
 SIDE_BY_SIDE := --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-accuracy bench-upload bench-soak bench-load clean
+.PHONY: help install crosschecks demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-accuracy bench-upload bench-soak bench-load clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ install: .venv/.installed ## Create the environment and install everything into 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	@echo "Compiling the numerical kernels (once, about a minute) ..."
 	@$(BIN)/python -m pipeline.warm
+	@touch $@
+
+crosschecks: .venv/.crosschecks ## Add the independent tools that tests/crosschecks uses (some 150 MB; skipped without)
+
+.venv/.crosschecks: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[crosschecks]'
 	@touch $@
 
 demo: install ## Run the whole service once on the bundled real surveys
