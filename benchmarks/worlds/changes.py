@@ -223,12 +223,16 @@ class Truth:
     @cached_property
     def footprint(self) -> Shape:
         """Where |dz| > 2 cm, inside the bounds."""
-        return _polygonal(self.change.outline(OBSERVABLE).intersection(box(*self.bounds)))
+        return self.above(OBSERVABLE)
 
     @cached_property
     def exact(self) -> Shape:
         """Where dz is not zero, inside the bounds."""
-        return _polygonal(self.change.outline(0.0).intersection(box(*self.bounds)))
+        return self.above(0.0)
+
+    def above(self, height: float) -> Shape:
+        """Where |dz| > ``height``, inside the bounds."""
+        return _polygonal(self.change.outline(height).intersection(box(*self.bounds)))
 
 
 def integral(change: Change, bounds: Bounds) -> float:

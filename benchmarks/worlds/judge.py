@@ -33,6 +33,7 @@ class JudgedChange:
     volume: float
     area: float  # of the footprint (|dz| > 2 cm), m²
     exact_area: float  # where dz is not 0, m²
+    lod_area: float  # where |dz| > half the LoD95, which noise lets one see, m²
     asked: bool  # whether it must be found: > 3 m³ and on average > 3 LoD95
     fate: str  # found, missed, split, merged
     whole: bool  # whether both surveys show all of it
@@ -163,9 +164,10 @@ def _fate(
     number: int, truth: Truth, pair: World, hulls: tuple[Hull, ...], partners: list[tuple[int, ...]]
 ) -> JudgedChange:
     area = truth.footprint.area
+    visible = truth.above(pair.lod95 / 2).area
     mean = abs(truth.volume) / max(area, 1e-9)
     change = JudgedChange(
-        type(truth.change).__name__, truth.volume, area, truth.exact.area,
+        type(truth.change).__name__, truth.volume, area, truth.exact.area, visible,
         abs(truth.volume) > LEAST_VOLUME and mean > LEAST_HEIGHT * pair.lod95, "missed", truth.whole,
     )  # fmt: skip
     own = [i for i, mine in enumerate(partners) if number in mine and hulls[i].score >= BELIEVED]

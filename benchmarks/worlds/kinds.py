@@ -146,6 +146,8 @@ JUDGE: dict[str, Kind] = {
         overlap=(0.5, 0.95), seen=False),
     "quarry, yaw ±180°, shift ≤ 100 m": Kind("quarry", motifs=("mound", "slab"), motion="far", overlap=(0.7, 1.0),
         seen=False),
+    "terraces, yaw ±180°, shift ≤ 100 m": Kind("terraces", motifs=("mound", "slab"), motion="far", overlap=(0.7, 1.0),
+        expected="either", seen=False),
     "yard, yaw ±180°, local coordinates": Kind("yard", motifs=("mound", "slab"), motion="far", place="local",
         seen=False),
     "embankment, partial overlap, datum": Kind("embankment", motifs=("mound", "slab"), motion="datum",

@@ -15,6 +15,11 @@ HEAD = (
 )  # fmt: skip
 
 
+def placed(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Those whose registration holds: what the later stages can be blamed for."""
+    return [v for v in verdicts if v.outcome == "result" and v.registration_normal <= LOST]
+
+
 def table(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """Yield a row for each kind, and one for all seen, all unseen and all."""
     yield f"| {' | '.join(HEAD)} |"
@@ -26,6 +31,8 @@ def table(verdicts: Sequence[Verdict]) -> Iterator[str]:
         if part:
             yield row(name, part)
     yield row("**all**", verdicts)
+    if len(placed(verdicts)) < len(verdicts):
+        yield row(f"**registered within {LOST * 100:.0f} cm**", placed(verdicts))
 
 
 def row(name: str, verdicts: Sequence[Verdict]) -> str:
@@ -76,7 +83,12 @@ def summary(verdicts: Sequence[Verdict]) -> Iterator[str]:
         )
     yield from _honesty(done)
     ratio = np.array([c.hull_area / c.area for c in found if c.asked])
-    yield f"- Area within 10 % of the footprint: {share(int((np.abs(ratio - 1) <= 0.1).sum()), len(ratio))}."
+    visible = np.array([c.hull_area / max(c.lod_area, 1e-9) for c in found if c.asked])
+    near, seen = (int((np.abs(each - 1) <= 0.1).sum()) for each in (ratio, visible))
+    yield (
+        f"- Area within 10 % of the footprint (|dz| > 2 cm): {share(near, len(ratio))}; "
+        f"of where |dz| > LoD95 / 2: {share(seen, len(visible))}."
+    )
     for cause in ("nothing", "vegetation", "vehicle"):
         on = sum(h.score >= BELIEVED and h.cause == cause for v in done for h in v.hulls)
         yield f"- Hulls with score ≥ 0.5 on {cause}: {on} in {len(done)} pairs."

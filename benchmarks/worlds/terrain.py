@@ -26,8 +26,8 @@ def hills(rng: np.random.Generator, size: float) -> Surface:
     return z
 
 
-def quarry(rng: np.random.Generator, size: float) -> Surface:
-    """Benches 4–6 m high with faces of about 65°, wavering, with a rough floor."""
+def terraces(rng: np.random.Generator, size: float) -> Surface:
+    """Equal benches 4–6 m high with faces of about 65°: a bench further on and a bench higher it looks the same."""
     bench, width = rng.uniform(4, 6), max(rng.uniform(0.16, 0.24) * size, 12.0)
     run = bench / np.tan(np.radians(65)) / width
     lean, bow, phase = rng.uniform(-0.3, 0.3), rng.uniform(1, 4), rng.uniform(0, 6)
@@ -36,6 +36,25 @@ def quarry(rng: np.random.Generator, size: float) -> Surface:
         u = (x + lean * y + bow * np.sin(y / 15 + phase)) / width
         step = np.floor(u)
         return np.asarray(bench * (step + np.clip((u - step) / run, 0, 1)) + 0.12 * np.sin(x / 3) * np.cos(y / 4))
+
+    return z
+
+
+def quarry(rng: np.random.Generator, size: float) -> Surface:
+    """Benches of 12 m and more, each 3–6 m high and with its own course, faces of about 65°, and a rough floor."""
+    widths = np.maximum(rng.uniform(0.14, 0.3, 24) * size, 12.0)
+    edges = np.cumsum(widths) - 1.2 * size
+    bench = rng.uniform(3, 6, 24)
+    lean, phase = rng.uniform(-0.3, 0.3), rng.uniform(0, 6, (2, 24))
+    bow = rng.uniform(0.5, 2.0, (2, 24))
+    floor = hills(rng, size)
+
+    def z(x: Array, y: Array) -> Array:
+        total = 0.25 * floor(x, y)
+        for at, high, (p, q), (a, b) in zip(edges, bench, phase.T, bow.T, strict=True):
+            course = at - lean * y - a * np.sin(y / 15 + p) - b * np.sin(y / 6.5 + q)
+            total = total + np.clip((x - course) * np.tan(np.radians(65)), 0, high)
+        return np.asarray(total - bench[:8].sum())
 
     return z
 
@@ -96,5 +115,6 @@ def yard(rng: np.random.Generator, size: float) -> Surface:
 
 
 TERRAINS: dict[str, Callable[[np.random.Generator, float], Surface]] = {
-    "hills": hills, "quarry": quarry, "field": field, "beach": beach, "embankment": embankment, "yard": yard,
+    "hills": hills, "quarry": quarry, "terraces": terraces, "field": field, "beach": beach, "embankment": embankment,
+    "yard": yard,
 }  # fmt: skip
