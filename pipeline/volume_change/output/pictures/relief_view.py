@@ -1,15 +1,17 @@
 """A shaded relief seen from the side: a small ray caster for height grids.
 
 Each column of the picture is a line over the ground. Going away from the eye, the highest point on the
-page so far hides all that is lower; what a pixel shows is therefore found by one binary search in a
-running maximum. That is exact, needs no triangles, and takes milliseconds.
+page so far hides all that is lower; so one walk along the line, drawing only what rises above all before,
+tells what each pixel shows. That is exact, needs no triangles, and takes milliseconds.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, gaussian_filter, map_coordinates
+from scipy.ndimage import binary_closing, gaussian_filter
+
+from pipeline.volume_change.output.pictures import relief_kernels as kernels
 
 Grid = NDArray[np.float64]
 Rgb = NDArray[np.float32]
@@ -82,28 +84,21 @@ def relief(
         size: Width and height of the picture, px.
     """
     across, away, scale, lowest = _frame(height.shape, cell, camera, size)
-    rows = (away[:, None] * np.sin(camera.azimuth) - across * np.cos(camera.azimuth)) / cell
-    cols = (away[:, None] * np.cos(camera.azimuth) + across * np.sin(camera.azimuth)) / cell
-    rows += (height.shape[0] - 1) / 2
-    cols += (height.shape[1] - 1) / 2
-    elevation = _sampled(height, rows, cols)
-    rise = np.sin(_ELEVATION) * away[:, None] + np.cos(_ELEVATION) * camera.exaggeration * (elevation - camera.bottom)
-    on_page = (rise - lowest) * scale  # pixels above the lower edge
-    foot = (np.sin(_ELEVATION) * away - lowest) * scale
-    visible, wall = _first_visible(on_page, foot, size[1])
-    r = np.clip(np.round(rows), 0, height.shape[0] - 1).astype(np.intp)
-    c = np.clip(np.round(cols), 0, height.shape[1] - 1).astype(np.intp)
+    look = float(np.cos(camera.azimuth)), float(np.sin(camera.azimuth))
+    tilt = float(np.sin(_ELEVATION)), float(np.cos(_ELEVATION)) * camera.exaggeration
+    foot = (tilt[0] * float(away[0]) - lowest) * scale
+    across, away = across / cell, away / cell
+    page = tilt[0] * cell * scale, tilt[1] * scale, camera.bottom, foot, float(away[0])
+    shown, first = kernels.cast(height, across, away, look, page, size[1])
     bright = shade(height, cell, camera.exaggeration, camera.azimuth + np.radians(125))
-    columns = np.broadcast_to(np.arange(size[0]), visible.shape)
-    index = np.maximum(visible, 0)
-    cell_of = (r * height.shape[1] + c)[index, columns]
-    picture = np.ones((*visible.shape, 4), np.float32)
-    smooth = map_coordinates(bright, [rows, cols], order=1, mode="nearest")[index, columns]
-    picture[..., :3] = colour.reshape(-1, 3)[cell_of] * smooth[..., None]
-    picture[_edges(outline.ravel()[cell_of] & (visible >= 0))] = (0.08, 0.09, 0.11, 1)
-    picture[wall, :3] = _SOIL * np.where(_left_face(elevation)[columns[wall]], 0.82, 1.0)[:, None]
-    picture[(visible < 0) & ~wall] = 0
-    result: NDArray[np.float32] = np.clip(picture[::-1], 0, 1)
+    picture, cell_of = kernels.paint(shown, across, away, look, colour, bright)
+    picture[_edges((cell_of >= 0) & outline.ravel()[cell_of])] = (0.08, 0.09, 0.11, 1)
+    # left of the corner that is nearest to the eye lies the block's left face, in the shade
+    face = _SOIL * np.where(np.arange(size[0]) < first.argmin(), 0.82, 1.0).astype(np.float32)[:, None]
+    wall = shown == -2
+    picture[wall, :3] = face[np.nonzero(wall)[1]]
+    picture[wall, 3] = 1
+    result: NDArray[np.float32] = picture[::-1]
     return result
 
 
@@ -160,53 +155,6 @@ def _frame(
     away = np.linspace(-half_depth, half_depth, max(2, min(1600, int(2 * half_depth / step) + 1)))
     lowest = -half_depth * np.sin(_ELEVATION) - (size[1] / scale - needed) / 2
     return across, away, float(scale), float(lowest)
-
-
-def _sampled(height: Grid, rows: Grid, cols: Grid) -> Grid:
-    """Bilinear heights; NaN outside and beside holes, where the nearest cell decides."""
-    inside = (rows > -0.5) & (rows < height.shape[0] - 0.5) & (cols > -0.5) & (cols < height.shape[1] - 0.5)
-    seen = np.isfinite(height)
-    if not seen.any():
-        return np.full(rows.shape, np.nan)
-    r = np.clip(np.round(rows), 0, height.shape[0] - 1).astype(np.intp)
-    c = np.clip(np.round(cols), 0, height.shape[1] - 1).astype(np.intp)
-    nearest = height[r, c]
-    smooth = map_coordinates(height, [rows, cols], order=1, mode="nearest")
-    values = np.where(np.isfinite(smooth), smooth, nearest)
-    return np.where(inside, values, np.nan)
-
-
-def _first_visible(on_page: Grid, foot: Grid, height: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return the sample that each pixel shows (−1 = none), and which pixels show the block's cut face.
-
-    Both have shape (height, width), row 0 at the bottom.
-    """
-    seen = np.isfinite(on_page)
-    horizon = np.maximum.accumulate(np.where(seen, on_page, -np.inf), axis=0)
-    pixels = np.arange(height) + 0.5
-    visible = np.full((height, on_page.shape[1]), -1, np.intp)
-    wall = np.zeros(visible.shape, bool)
-    first = seen.argmax(axis=0)
-    for column in np.flatnonzero(seen.any(axis=0)):
-        found = np.searchsorted(horizon[:, column], pixels)
-        shown = found < len(horizon)
-        start = first[column]
-        front = shown & (found <= start)
-        wall[:, column] = front & (pixels >= foot[start])
-        visible[shown & ~front, column] = found[shown & ~front]
-    # behind a hole the next sample would be drawn as a cliff: leave it open instead
-    behind = np.clip(visible - 1, 0, len(on_page) - 1)
-    columns = np.broadcast_to(np.arange(on_page.shape[1]), visible.shape)
-    visible[(visible > 0) & ~seen[behind, columns]] = -1
-    return visible, wall
-
-
-def _left_face(elevation: Grid) -> NDArray[np.bool_]:
-    """Whether a column's block face is the left one: left of the corner that is nearest to the eye."""
-    seen = np.isfinite(elevation)
-    first = np.where(seen.any(axis=0), seen.argmax(axis=0), len(elevation))
-    result: NDArray[np.bool_] = np.arange(elevation.shape[1]) < first.argmin()
-    return result
 
 
 def _edges(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
