@@ -10,7 +10,7 @@ Ints = NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
-def _between(grid: Grid, row: float, col: float) -> float:
+def _between(grid: Grid | Rgb, row: float, col: float) -> float:
     """Bilinear value, clamped at the edges; NaN beside NaN."""
     rows, cols = grid.shape
     row = min(max(row, 0.0), rows - 1.0)
