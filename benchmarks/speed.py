@@ -1,24 +1,29 @@
 """Time and peak memory of `volcal run`, next to merely reading the files and to the published pipeline.
 
-    python benchmarks/speed.py [millions of points a cloud ...]
+    python benchmarks/speed.py [--rounds N] [millions of points a cloud ...]
 
-Prints a Markdown table. Each row is a fresh process, kernels compiled beforehand; CPU seconds are the ones to
-compare, because machines are shared. The published pipeline's figures were measured once, on two cores of the
-same kind (registration, M3C2, hulls and volumes; its coarse search, which needs a GPU, not counted).
+Prints two Markdown tables: what each run costs, and where its wall time goes. Each command is a fresh process,
+kernels compiled beforehand. Machines are shared: reading and both runs take turns, each figure is the median of
+the rounds, and ratios are between neighbours in time. The published pipeline's figures were measured once, on two
+cores of the same kind (registration, M3C2, hulls and volumes; its coarse search, which needs a GPU, not counted).
 """
 
+import argparse
 import json
 import os
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 from scenes import SIX_CHANGES, Scene, hills
 
 VOLCAL = Path(sys.executable).with_name("volcal")
 PUBLISHED = {0.5: (74, 0.8), 1.0: (146, 1.1), 2.0: (356, 1.8)}  # CPU-s, peak GiB
+RUNS = {"volcal run, no pictures": ["--set", "images=false"], "volcal run": []}
+STAGES = ("reading", "selecting ground", "registering", "detecting change", "pictures", "files")
 READ = "import sys, laspy\nfor p in sys.argv[1:]: laspy.read(p).xyz"
 
 
@@ -41,32 +46,86 @@ def measure(*command: str) -> Cost:
     return Cost(perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
 
 
+@dataclass
+class Result:
+    """What a run found, and the seconds of its stages."""
+
+    hulls: str
+    error: float
+    stages: dict[str, float]
+
+
 def main() -> None:
-    sizes = [float(size) for size in sys.argv[1:]] or [0.5, 1.0, 5.0]
-    print("| M points a cloud | | wall s | CPU s | peak GiB | hulls | net error, % of moved | CPU against published |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for millions in sizes:
+    parser = argparse.ArgumentParser(description="What a run costs.")
+    parser.add_argument("sizes", type=float, nargs="*", default=[0.5, 1.0, 5.0], help="millions of points a cloud")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print(
+        "| M points a cloud | | wall s | CPU s | peak GiB | hulls | net error, % of moved | wall, CPU against reading "
+        "| CPU against published |\n" + "| --- " * 9 + "|"
+    )
+    stages = []
+    for millions in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            scene = Scene("hills", hills(), SIX_CHANGES, density=millions * 1e6 / 130**2, seed=7)
-            pre, post, shp = (str(path) for path in scene.write(Path(folder)))
-            truth = sum(change.volume for change in scene.changes)
-            moved = sum(abs(change.volume) for change in scene.changes)
-            row(millions, "reading both with laspy + lazrs", measure(sys.executable, "-c", READ, pre, post))
-            for what, extra in (("volcal run, no pictures", ["--set", "images=false"]), ("volcal run", [])):
-                out = f"{folder}/out"
-                cost = measure(str(VOLCAL), "run", pre, post, "--stable", shp, "--out", out, *extra)
-                document = json.loads((Path(out) / "results.json").read_text())
-                error = (document["totals"]["net_volume"] - truth) / moved * 100
-                row(millions, what, cost, f"{len(document['hulls'])} of {len(scene.changes)}", f"{error:+.2f}")
-            if millions in PUBLISHED:
-                cpu, peak = PUBLISHED[millions]
-                print(f"| {millions:g} | published pipeline | – | {cpu} | {peak} | 0 of 6 | −100 | 1 |")
+            stages += compare(millions, Path(folder), options.rounds)
+        if millions in PUBLISHED:
+            cpu, peak = PUBLISHED[millions]
+            print(f"| {millions:g} | published pipeline | – | {cpu} | {peak} | 0 of 6 | −100 | | 1 |")
+    print("\n| M points a cloud | | start, end |", *(f"{stage} |" for stage in STAGES))
+    print("| --- " * (len(STAGES) + 3) + "|")
+    print("\n".join(stages))
 
 
-def row(millions: float, what: str, cost: Cost, hulls: str = "", error: str = "") -> None:
-    ratio = f"1 / {PUBLISHED[millions][0] / cost.cpu:.0f}" if millions in PUBLISHED and hulls else ""
-    cells = (f"{millions:g}", what, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", f"{cost.peak_gib:.2f}", hulls, error, ratio)
+def compare(millions: float, folder: Path, rounds: int) -> list[str]:
+    """Measure one size in turns and print its rows; return those of the stages."""
+    scene = Scene("hills", hills(), SIX_CHANGES, density=millions * 1e6 / 130**2, seed=7)
+    files = [str(path) for path in scene.write(folder)]
+    reading: list[Cost] = []
+    costs: dict[str, list[Cost]] = {what: [] for what in RUNS}
+    results: dict[str, list[Result]] = {what: [] for what in RUNS}
+    for _ in range(rounds):
+        reading.append(measure(sys.executable, "-c", READ, *files[:2]))
+        for what, extra in RUNS.items():
+            out = folder / "out"
+            costs[what].append(measure(str(VOLCAL), "run", *files[:2], "--stable", files[2], "--out", str(out), *extra))
+            results[what].append(found(scene, out))
+    row(millions, "reading both with laspy + lazrs", reading, "", "", "1, 1")
+    for what in RUNS:
+        result = results[what][0]
+        row(millions, what, costs[what], result.hulls, f"{result.error:+.2f}", against(costs[what], reading))
+    return [stage_row(millions, what, costs[what], results[what]) for what in RUNS]
+
+
+def found(scene: Scene, out: Path) -> Result:
+    document = json.loads((out / "results.json").read_text())
+    truth = sum(change.volume for change in scene.changes)
+    moved = sum(abs(change.volume) for change in scene.changes)
+    error = (document["totals"]["net_volume"] - truth) / moved * 100
+    return Result(f"{len(document['hulls'])} of {len(scene.changes)}", error, document["timings"])
+
+
+def against(costs: list[Cost], reading: list[Cost]) -> str:
+    """Return how many times as long as reading a run took, wall and CPU: the median over the rounds."""
+    wall = median(cost.wall / read.wall for cost, read in zip(costs, reading, strict=True))
+    cpu = median(cost.cpu / read.cpu for cost, read in zip(costs, reading, strict=True))
+    return f"{wall:.1f}, {cpu:.1f}"
+
+
+def row(millions: float, what: str, costs: list[Cost], hulls: str, error: str, ratio: str) -> None:
+    wall, cpu, peak = (median(getattr(cost, name) for cost in costs) for name in ("wall", "cpu", "peak_gib"))
+    published = f"1 / {PUBLISHED[millions][0] / cpu:.0f}" if millions in PUBLISHED and hulls else ""
+    cells = (f"{millions:g}", what, f"{wall:.1f}", f"{cpu:.1f}", f"{peak:.2f}", hulls, error, ratio, published)
     print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def stage_row(millions: float, what: str, costs: list[Cost], results: list[Result]) -> str:
+    seconds = [median(result.stages.get(stage, 0.0) for result in results) for stage in STAGES]
+    rest = median(
+        cost.wall - sum(result.stages.get(stage, 0.0) for stage in STAGES)
+        for cost, result in zip(costs, results, strict=True)
+    )
+    cells = (f"{millions:g}", what, *(f"{value:.2f}" if value else "" for value in (rest, *seconds)))
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
