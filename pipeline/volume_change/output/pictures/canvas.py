@@ -152,14 +152,14 @@ def fitted(words: str, size: float, width: float, weight: str = "normal") -> flo
 def png(image: Image.Image) -> bytes:
     """Return a picture as PNG with 64 steps per colour: no eye sees it, and a bad line carries a third less."""
     buffer = io.BytesIO()
-    image.point([round(round(v / 255 * 63) * 255 / 63) for v in range(256)] * 3).save(buffer, "PNG", compress_level=6)
+    image.point([round(round(v / 255 * 63) * 255 / 63) for v in range(256)] * 3).save(buffer, "PNG", compress_level=5)
     return buffer.getvalue()
 
 
 def jpeg(image: Image.Image, width: int, quality: int = 82) -> bytes:
     """Return a picture as JPEG, scaled down to ``width`` pixels."""
     size = (width, max(1, round(image.height * width / image.width)))
-    small = image.resize(size, Image.Resampling.LANCZOS) if width < image.width else image
+    small = image.resize(size, Image.Resampling.BICUBIC) if width < image.width else image
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
     return buffer.getvalue()
