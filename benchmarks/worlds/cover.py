@@ -79,7 +79,8 @@ class Cover:
             near = np.flatnonzero((np.abs(u) < thing.length / 2) & (np.abs(v) < thing.width / 2))
             front = u[near] > 0.25 * thing.length
             up[near] = np.where(front, 0.6, 1.0) * thing.height + rng.normal(0, 0.02, len(near))
-            side = rng.random(len(near)) < 0.08  # points on its sides
+            to_rim = np.minimum(thing.length / 2 - np.abs(u[near]), thing.width / 2 - np.abs(v[near]))
+            side = (to_rim < 0.15) & (rng.random(len(near)) < 0.4)  # points on its sides
             up[near[side]] *= rng.random(int(side.sum()))
             kind[near] = OTHER
         return up, kind

@@ -147,6 +147,7 @@ def test_a_vehicle_hides_the_ground_and_a_tree_lets_some_through() -> None:
     assert isinstance(under, Polygon)
     assert (classes[inside(under, x, y)] != GROUND).all()
     assert up[(classes == GROUND)].max() == 0
+    assert up[inside(cover.things[0].outline.buffer(-0.2), x, y)].min() > 0.55 * 2  # low points on its sides only
     grass = np.hypot(x - 5, y - 15) < 4
     assert 0.5 < np.mean(up[grass] > 0) < 0.7
     assert up[grass].max() < 0.2
