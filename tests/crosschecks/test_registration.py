@@ -180,9 +180,9 @@ def test_open3d_agrees_as_far_as_noise_allows_and_is_further_from_the_truth(name
     assert pair.off_mm(pair.found.matrix) <= theirs
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_the_engine_open3d_finds_the_motion_too(name: str, open3d: ModuleType) -> None:
-    pair = PAIRS[name]
+def test_the_engine_open3d_finds_the_motion_too(open3d: ModuleType) -> None:
+    pair = PAIRS["one-sided cut"]
+    assert open3d.__version__
     found = register(*pair.clouds, stable_of(pair.scene), engine="open3d")
     assert "Open3D" in found.method
     assert pair.off_mm(found.matrix) <= paired_mm(pair, TUKEY_WIDTH)
