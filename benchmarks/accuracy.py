@@ -49,12 +49,15 @@ def main() -> None:
     parser.add_argument("--set", choices=sorted(TABLES), default="judge")
     parser.add_argument("--count", type=int, default=5, help="worlds of each kind")
     parser.add_argument("--first", type=int, default=0, help="number of the first world of each kind")
-    parser.add_argument("--kinds", nargs="*", default=[], help="only kinds whose name contains one of these")
+    parser.add_argument("--kinds", nargs="*", default=[], help="only these kinds, or those with this in their name")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--worst", type=int, default=12, help="how many failures of each sort to list")
     parser.add_argument("--json", type=Path, help="write every verdict here")
     asked = parser.parse_args()
-    kinds = [name for name in TABLES[asked.set] if not asked.kinds or any(part in name for part in asked.kinds)]
+    exact = [name for name in TABLES[asked.set] if name in asked.kinds]
+    kinds = exact or [
+        name for name in TABLES[asked.set] if not asked.kinds or any(part in name for part in asked.kinds)
+    ]
     work = [(asked.set, name, index) for name in kinds for index in range(asked.first, asked.first + asked.count)]
     if not work:
         parser.error("no kind has such a name")
