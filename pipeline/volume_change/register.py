@@ -11,7 +11,7 @@ from pipeline.geometry.rigid import FREEDOMS, turn_degrees
 from pipeline.volume_change.align import coarse, fine
 from pipeline.volume_change.align.cross_check import open3d_fit
 from pipeline.volume_change.align.freedoms import ALL, HEIGHT, NOTHING, TILT, Evidence, choose_freedoms
-from pipeline.volume_change.align.pair import Pair, Pose, shift_at
+from pipeline.volume_change.align.pair import Pair, Pose, lift, shift_at
 from pipeline.volume_change.align.samples import NORMAL_SPACINGS
 from pipeline.volume_change.types import Notice, Registration
 
@@ -161,7 +161,9 @@ def _supported(base: Pose, seed: int) -> tuple[int, ...]:
     """The freedoms that the deciding ground supports beyond the base."""
     anchors, later = base.pair.deciding
     anchors = anchors.sampled(VALIDATED)
-    seen = fine.distances(anchors, later, base.matrix)
+    as_it_lies = fine.distances(anchors, later, base.matrix)
+    offset = float(np.median(as_it_lies.upright[as_it_lies.seen])) if as_it_lies.seen.any() else 0.0
+    seen = fine.distances(anchors, later, lift(-offset) @ base.matrix)
     found = np.isfinite(seen.along)
     if found.sum() < 3:
         return NOTHING
@@ -173,6 +175,7 @@ def _supported(base: Pose, seed: int) -> tuple[int, ...]:
     evidence = Evidence(
         points=points,
         normals=anchors.normals[found],
+        offset=offset,
         along=seen.along[found],
         scale=seen.scale[found],
         radius=anchors.radius,

@@ -73,14 +73,17 @@ def distances(anchors: Anchors, later: Later, matrix: Array, sigma: float | None
     # Upright in the later survey's own frame: a column this long must not lean.
     count, upright, _ = cylinder_stats(index, back, upward(len(back)), anchors.radius, COLUMN)
     upright = upright - anchors.upright
-    if sigma is None:
-        found = upright[count > 0]
-        middle = float(np.median(found)) if len(found) else 0.0
-        sigma = spread(found - middle) + abs(middle) / HALF_LENGTH_SIGMAS
     low, high = (k * anchors.radius for k in HALF_LENGTH_RADII)
+    found = upright[count > 0]
+    middle = float(np.median(found)) if len(found) else 0.0
+    # Heights above another datum lie out of every cylinder's reach: there the anchors are lifted by what lies between.
+    lift = middle if abs(middle) > high / 2 else 0.0
+    if sigma is None:
+        sigma = spread(found - middle) + abs(middle - lift) / HALF_LENGTH_SIGMAS
     half = max(low, min(HALF_LENGTH_SIGMAS * sigma, high))
-    held, height, variance = cylinder_stats(index, back, anchors.normals @ rotation, anchors.radius, half)
-    along = np.where(held > 1, height, np.nan) - anchors.height
+    lifted = back + lift * rotation[2]
+    held, height, variance = cylinder_stats(index, lifted, anchors.normals @ rotation, anchors.radius, half)
+    along = np.where(held > 1, height + lift * anchors.normals[:, 2], np.nan) - anchors.height
     error = anchors.variance + variance / np.maximum(held, 1)
     scale = np.sqrt(np.where(np.isfinite(error), error, 0) + (AGREEMENT_ROUGHNESS * anchors.roughness) ** 2)
     return Distances(along, scale, count > 0, upright)

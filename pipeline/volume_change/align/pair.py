@@ -146,9 +146,8 @@ class Pose:
     def lifted(self) -> "Pose":
         """Return the pose with the median height difference taken away."""
         seen = self.seen.upright[self.seen.seen]
-        lift = float(np.median(seen)) if len(seen) else 0.0
-        up = motion(np.array([0, 0, -lift, 0, 0, 0]), np.zeros(3))
-        return Pose(self.pair, up @ self.matrix, self.how)
+        offset = float(np.median(seen)) if len(seen) else 0.0
+        return Pose(self.pair, lift(-offset) @ self.matrix, self.how)
 
     def refined(self, how: str) -> "Pose":
         """Return the robust coarse-to-fine fit that starts here."""
@@ -157,6 +156,11 @@ class Pose:
             matrix = fine.point_to_plane(post, pre, matrix)
         matrix, settled = fine.refine(self.pair.anchors, self.pair.later, matrix)
         return Pose(self.pair, matrix, how, settled)
+
+
+def lift(height: float) -> Array:
+    """Return the motion that lifts by a height, metres, 4 × 4."""
+    return motion(np.array([0, 0, height, 0, 0, 0]), np.zeros(3))
 
 
 def shift_at(points: Array, matrix: Array) -> Array:

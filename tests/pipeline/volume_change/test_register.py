@@ -86,6 +86,16 @@ def test_a_vertical_offset_is_found_reported_and_removed() -> None:
     assert found.matrix[2, 3] == pytest.approx(0.41, abs=0.005)
 
 
+@pytest.mark.parametrize("offset", [-36.4, 7.0, 28.2, 412.0])
+def test_heights_above_another_datum_are_found_however_far_and_dense_the_points(offset: float) -> None:
+    # Ellipsoid and geoid lie up to 100 m apart; the denser the points, the shorter reach the distances.
+    scene = Scene("datum", hills(), motion=motion(shift=(0.0, 0.0, offset)), density=60, size=60.0, seed=9)
+    found = register(*pair(scene))
+    assert found.stable_offset == pytest.approx(offset, abs=0.01)
+    assert found.dof == ("z",)
+    assert residual_mm(scene, found)[2] <= 1.0
+
+
 def test_flat_ground_cannot_show_a_sideways_shift_so_none_is_made_up() -> None:
     scene = Scene("flat", flat(0.02), density=20, size=100.0, seed=8)
     found = register(*pair(scene))
