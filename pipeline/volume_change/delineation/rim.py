@@ -8,7 +8,8 @@ from scipy.ndimage import distance_transform_edt
 
 from pipeline.volume_change.types import Array, Mask
 
-OUTSIDE, INSIDE = 8, 40  # cells across the rim that are looked at
+OUTSIDE, FINE = 8, 12  # cells outside and inside the rim with rings one cell wide
+WIDER = 1.15  # each ring further in over the one before
 FLANK = 0.7  # of the highest ring: the flank ends there
 FEWEST = 4  # cells of a ring
 LEVEL = 0.25  # sd of a flank's full height over the highest ring's
@@ -21,10 +22,11 @@ SURE = 1.0  # cells, sd: beyond, the rim was not found
 FADED = 2.5  # sds of a Gaussian flank, which has no end: there it holds 4 % of its height
 
 _ENDS = np.linspace(-4.0, 6.0, 51)  # cells inward of the mask's border
-_WIDTHS = np.geomspace(1.0, 30.0, 16)
+_WIDTHS = np.geomspace(1.0, 150.0, 23)
 _FINER_ENDS, _FINER_WIDTHS = np.linspace(-0.2, 0.2, 9), np.geomspace(0.8, 1.25, 9)
 _STEPS = (0.3, 0.5, 0.7)
-_WITHIN = np.array([-0.4, -0.2, 0.0, 0.2, 0.4])  # a ring is one cell wide
+_WITHIN = np.array([-0.4, -0.2, 0.0, 0.2, 0.4])  # of a ring's width
+_EDGES: Array = np.append(np.arange(-OUTSIDE, FINE, dtype=np.float64), FINE * WIDER ** np.arange(20.0))
 
 Shape = Literal["edge", "slope", "foot", "fading"]
 _SHAPES: tuple[tuple[Shape, ...], ...] = (("slope",), ("foot", "fading"))  # the simple one first
@@ -95,15 +97,16 @@ def find_rim(depth: Array, height: Array, variance: Array, seen: Mask, *, sill: 
 
 
 def _rings(depth: Array, height: Array, variance: Array, seen: Mask) -> Array:
-    """Return mean depth, mean height and its variance of each ring that is one cell wide, shape (n, 3)."""
-    near = seen & (depth > -OUTSIDE) & (depth < INSIDE)
-    number = np.floor(depth[near]).astype(np.int64) + OUTSIDE
+    """Return mean depth, mean height, its variance and the width of each ring, shape (n, 4)."""
+    near = seen & (depth > _EDGES[0]) & (depth < _EDGES[-1])
+    number = np.digitize(depth[near], _EDGES) - 1
     count, depths, heights, variances = (
-        np.bincount(number, weights) for weights in (None, depth[near], height[near], variance[near])
+        np.bincount(number, weights, len(_EDGES) - 1) for weights in (None, depth[near], height[near], variance[near])
     )
     enough = count >= FEWEST
     count = count[enough]
-    return np.column_stack([depths[enough] / count, heights[enough] / count, variances[enough] / count**2])
+    means = (depths[enough] / count, heights[enough] / count, variances[enough] / count**2, np.diff(_EDGES)[enough])
+    return np.column_stack(means)
 
 
 def _flank(shape: Shape, way: Array) -> Array:
@@ -134,8 +137,8 @@ def _squares(
     shape: Shape, rings: Array, highest: float, sill: float, ends: Array, widths: Array
 ) -> tuple[Array, Array]:
     """Return χ² and the full height, m, for each end and width; height and constant follow by least squares."""
-    depth, height, variance = rings.T
-    way = (depth[:, None] + _WITHIN - ends[:, None, None, None]) / widths[:, None, None]
+    depth, height, variance, ring = rings.T
+    way = (depth[:, None] + ring[:, None] * _WITHIN - ends[:, None, None, None]) / widths[:, None, None]
     share = _flank(shape, way).mean(axis=-1)
     weight = 1.0 / variance
     prior = 1.0 / max(sill, 1e-12)
