@@ -10,6 +10,7 @@ from pipeline.abreast import both
 from pipeline.clouds import PointCloud
 from pipeline.geometry.spacing import mean_spacing
 from pipeline.volume_change.comparison import difference_kernels as kernels
+from pipeline.volume_change.comparison.border import seen_shares
 from pipeline.volume_change.comparison.difference import (
     Surface,
     across_gaps,
@@ -91,7 +92,9 @@ def detect(
     errors, covariance = error_model(diff, stable, delivered=registration.stable_offset if moved else None)
     report(0.35, "finding changes")
     seen = np.isfinite(diff.change)
-    field = Field(diff.change, diff.variance, seen & _trusted(grids, ground.method), covariance, raster.cell)
+    usable = seen & _trusted(grids, ground.method)
+    shares = seen_shares(grids.before.count, grids.after.count)
+    field = Field(diff.change, diff.variance, usable, covariance, raster.cell, *shares)
     bridged = across_gaps(diff)
     changes = find_changes(field, stable.cells, bridged)
     field = replace(field, covariance=_background(field, changes, stable, errors))

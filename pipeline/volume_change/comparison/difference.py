@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_closing, gaussian_filter, uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from pipeline.clouds import PointCloud, Points
 from pipeline.errors import RegistrationFailed
 from pipeline.geometry.raster_kernels import bounds
 from pipeline.volume_change.comparison import difference_kernels as kernels
+from pipeline.volume_change.comparison.border import closed
 from pipeline.volume_change.types import Array, Difference, Mask, Raster
 
 CELL_IN_SPACINGS = 3.0  # about nine points a cell: fine enough for small pits, enough for a variance
@@ -135,9 +136,9 @@ def like_neighbours(diff: Difference) -> Array:
 
 
 def narrow_gaps(diff: Difference) -> Mask:
-    """Return the cells that not both surveys saw, with seen ones close by on both sides."""
+    """Return the cells that not both surveys saw, enclosed by seen ones, two cells wide at most."""
     seen = np.isfinite(diff.change)
-    return np.asarray(binary_closing(np.pad(seen, 2), np.ones((3, 3), dtype=bool))[2:-2, 2:-2] & ~seen)
+    return np.asarray(closed(seen) & ~seen)
 
 
 def interpolated(values: Array, known: Mask) -> Array:

@@ -32,6 +32,8 @@ class Field:
         usable: Cells that both surveys saw as ground.
         covariance: Of the errors.
         cell: Edge of a cell, m.
+        share: Of each cell that both surveys saw; None = all of each.
+        share_variance: Variance of that.
     """
 
     change: Array
@@ -39,6 +41,15 @@ class Field:
     usable: Mask
     covariance: Covariance
     cell: float
+    share: Array | None = None
+    share_variance: Array | None = None
+
+    @property
+    def shares(self) -> tuple[Array, Array]:
+        """The share of each cell that was seen, and its variance."""
+        if self.share is None or self.share_variance is None:
+            return np.ones(self.change.shape), np.zeros(self.change.shape)
+        return self.share, self.share_variance
 
 
 def grow(labels: Labels, signs: NDArray[np.int8], field: Field, first: int = 1) -> None:

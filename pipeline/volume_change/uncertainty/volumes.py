@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, find_objects
 from scipy.special import stdtrit
 
 from pipeline.volume_change.delineation.changes import Changes
@@ -34,7 +34,7 @@ class Measured:
         weights: Weight of each cell's change in the volume, shape of ``box``: 1 inside, negative around.
         inside: Its cells, shape of ``box``.
         net: Volume, m³, positive = fill; the error seen around it is taken off.
-        white: Standard deviation of ``net`` from point noise, m³.
+        white: Standard deviation of ``net`` from point noise and from how much of its cells was seen, m³.
         correlated: The same from correlated errors, m³.
         rim: Volume that may lie beyond its cells, m³, ≥ 0.
         gap: Interpolated volume, m³, ≥ 0.
@@ -42,6 +42,7 @@ class Measured:
         coverage: Share of the cells that were measured rather than interpolated.
         max_change: The cell that changed most in the hull's direction, m.
         flank: How it ends.
+        border: The part of ``white`` that comes from cells at the survey's border, m³.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Measured:
     coverage: float
     max_change: float
     flank: Rim = Rim()  # noqa: RUF009  (frozen)
+    border: float = 0.0
 
     @property
     def sigma(self) -> float:
@@ -82,24 +84,31 @@ def _measure(number: int, core: Box, changes: Changes, field: Field) -> Measured
     inside = changes.labels[box] == number
     known = inside & field.usable[box]
     change = np.where(known | inside, changes.change[box], np.where(field.usable[box], field.change[box], 0.0))
-    weights = inside.astype(float) - _error_around(inside, changes.labels[box], box, field)
+    share, share_variance = (grid[box] for grid in field.shares)
+    if not known[inside].all():
+        # Holes in a hull count whole, and so does their border.
+        edge = inside & binary_dilation(inside & ~known, np.ones((3, 3), dtype=bool))
+        share, share_variance = np.where(edge, 1.0, share), np.where(edge, 0.0, share_variance)
+    weights = inside * share - _error_around(inside, inside * share, changes.labels[box], box, field)
     area = field.cell**2
     variance = field.covariance.white * np.where(field.usable[box], field.variance[box], 0.0)
     white = area * float(np.sqrt((np.where(known | ~inside, weights, 0.0) ** 2 * variance).sum()))
     correlated = area * float(np.sqrt(max(cross([weights], field.covariance, field.cell)[0, 0], 0.0)))
+    border = area * float(np.sqrt((share_variance[inside] * change[inside] ** 2).sum()))
+    white = float(np.hypot(white, border))
     sign = float(changes.signs[number])
     flank, foot = _flank(inside, sign * change, changes.labels[box], box, field)
     if flank.shape == "edge":
         rim = area * min(_beyond(inside, sign * change), _seen_beyond(inside, changes.labels[box], box, field))
     else:
-        rim = area * float(foot.sum())
+        rim = area * float((share * foot).sum())
     gap = area * float(np.abs(change[inside & ~known]).sum())
     # What lies at the foot is the change's, and no error of the ground around.
-    net = area * float((weights * (change - sign * foot)).sum() + sign * foot.sum())
+    net = area * float((weights * (change - sign * foot)).sum() + sign * (share * foot).sum())
     return Measured(
         number, box, weights, inside, net, white, correlated, rim, gap,
         half_width(white, correlated, rim, gap, field.covariance.freedom()),
-        float(known.sum() / inside.sum()), sign * float((sign * change[inside]).max()), flank,
+        float(known.sum() / inside.sum()), sign * float((sign * change[inside]).max()), flank, border,
     )  # fmt: skip
 
 
@@ -150,7 +159,7 @@ def half_width(white: float, correlated: float, rim: float, gap: float, freedom:
     return TWO_SIDED * float(np.sqrt(white**2 + widened**2 + (RIM * rim) ** 2 + (GAP * gap) ** 2))
 
 
-def _error_around(inside: Mask, labels: Labels, box: Box, field: Field) -> Array:
+def _error_around(inside: Mask, weights: Array, labels: Labels, box: Box, field: Field) -> Array:
     """Return the weights with which the unchanged ground around predicts the error inside (simple kriging).
 
     The predictors are the means over rings around the hull: their covariance with the hull's sum over
@@ -168,7 +177,7 @@ def _error_around(inside: Mask, labels: Labels, box: Box, field: Field) -> Array
     means = [ring / ring.sum() for ring in around if ring.sum() >= FEWEST_AROUND]
     if not means:
         return none
-    both = cross([inside.astype(float), *means], field.covariance, field.cell)
+    both = cross([weights, *means], field.covariance, field.cell)
     own = both[1:, 1:].copy()
     variance = field.covariance.white * np.where(field.usable[box], field.variance[box], 0.0)
     own[np.diag_indices(len(means))] += [float((m**2 * variance).sum()) for m in means]
@@ -205,6 +214,7 @@ def _sum(measured: list[Measured], changes: Changes, field: Field) -> tuple[floa
     variance = np.where(field.usable, field.variance, 0.0)
     white = area * float(np.sqrt(field.covariance.white * (measuring**2 * variance).sum()))
     correlated = area * float(np.sqrt(max(cross([weights], field.covariance, field.cell)[0, 0], 0.0)))
+    white = _length([white, *(m.border for m in measured)])
     rim, gap = _length([m.rim for m in measured]), _length([m.gap for m in measured])
     return sum(m.net for m in measured), half_width(white, correlated, rim, gap, field.covariance.freedom())
 
@@ -233,7 +243,7 @@ def site_totals(
     fill, fill_half = _area_sum(change, signs > 0, field, centred_on, beyond[1])
     cut, cut_half = _area_sum(change, signs < 0, field, centred_on, beyond[-1])
     _, net_half = _area_sum(change, site, field, centred_on, 0.0)
-    area = float(site.sum()) * field.cell**2
+    area = float(field.shares[0][site].sum()) * field.cell**2
     return build_totals(max(-cut, 0.0), max(fill, 0.0), cut_half, fill_half, net_half, area)
 
 
@@ -245,20 +255,23 @@ def _area_sum(change: Array, cells: Mask, field: Field, centred_on: Mask | None,
     # An offset that was removed is accounted for below; one that was left in is an error of every cell alike.
     own = field.covariance if centred_on is None else replace(field.covariance, offset=0.0)
     known = np.isfinite(field.variance)
-    weights = cells.astype(float)
-    white = own.white * float(field.variance[cells & known].sum())
+    share, share_variance = field.shares
+    weights = np.where(cells, share, 0.0)
+    total = area * float((weights[cells] * change[cells]).sum())
+    white = own.white * float((weights**2 * np.where(known, field.variance, 0.0)).sum())
+    white += float((share_variance[cells] * change[cells] ** 2).sum())
     if centred_on is not None:
         # Σ (d − typical d of the stable ground): an error that the stable ground shares cancels, but the
         # median that was taken off has π/2 times the variance of a mean.
-        share = float(weights.sum()) / max(float(centred_on.sum()), 1.0)
+        each = float(weights.sum()) / max(float(centred_on.sum()), 1.0)
         on_stable = own.white * float(field.variance[centred_on].sum())
-        common = own.white * float(field.variance[centred_on & cells].sum())
-        white += np.pi / 2 * share**2 * on_stable - 2 * share * common
-        weights = weights - share * centred_on
+        common = own.white * float((weights * field.variance)[centred_on & cells].sum())
+        white += np.pi / 2 * each**2 * on_stable - 2 * each * common
+        weights = weights - each * centred_on
     correlated = float(cross([weights], own, field.cell)[0, 0])
     gap = area * float(np.abs(change[cells & ~known]).sum())
     half = half_width(area * max(white, 0.0) ** 0.5, area * max(correlated, 0.0) ** 0.5, beyond, gap, own.freedom())
-    return area * float(change[cells].sum()), half
+    return total, half
 
 
 def _length(values: list[float]) -> float:
