@@ -24,7 +24,7 @@ from pipeline.volume_change.comparison.m3c2 import SHORTEST, core_points, m3c2
 from pipeline.volume_change.delineation.changes import Changes, find_changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.hulls import centre_of, outline
-from pipeline.volume_change.delineation.score import appearance, kind_of, score_of
+from pipeline.volume_change.delineation.score import Higher, appearance, kind_of, score_of
 from pipeline.volume_change.ground import Ground
 from pipeline.volume_change.notices import notices_of
 from pipeline.volume_change.types import (
@@ -46,7 +46,6 @@ from pipeline.volume_change.uncertainty.volumes import Measured, around, measure
 SMALLEST_OBJECT = 1.5  # m²: what covers less leaves no low parts behind that would be taken for ground
 MOST_ABOVE = 0.15  # share of points above the ground from which a cell's filtered ground is not to be trusted
 BACKGROUND_GAP = 2.0  # m, and at least three cells: from hulls to what counts as unchanged
-SMOOTHEST = 2.5e-5  # m², 5 mm: no survey of natural ground is smoother, so what is rougher is not yet a plant
 NOISIER = 2.5  # a background this much noisier than the stable ground is a different ground, or changed
 
 
@@ -57,7 +56,7 @@ class _Grids:
     diff: Difference
     before: Surface
     after: Surface
-    above: Array  # share of points that are not ground, the higher of both surveys, shape (rows, cols)
+    above: tuple[Array, Array]  # share of points that are not ground, of each survey, shape (rows, cols)
 
 
 def detect(
@@ -131,7 +130,7 @@ def _grids(ground: Ground, post: PointCloud, registration: Registration, cell: f
         _share_above(cloud, grid.count, raster)
         for cloud, grid in ((ground.pre_above, before), (ground.post_above.moved(registration.matrix), after))
     ]
-    return _Grids(compare(before, after, raster), before, after, np.maximum(*shares))
+    return _Grids(compare(before, after, raster), before, after, (shares[0], shares[1]))
 
 
 def _share_above(cloud: PointCloud, ground_count: Array, raster: Raster) -> Array:
@@ -149,10 +148,10 @@ def _trusted(grids: _Grids, method: str) -> Mask:
     next to them, count as unseen. Classified ground was found beneath the plants and stands.
     """
     if "filter" not in method:
-        return np.ones(grids.above.shape, dtype=bool)
+        return np.ones(grids.diff.change.shape, dtype=bool)
     around = np.ones((3, 3), dtype=bool)
     # A few stray points, such as the brink of a wall that the filter took, are no plant and no vehicle.
-    pieces, _ = label(grids.above > MOST_ABOVE, around)
+    pieces, _ = label(np.maximum(*grids.above) > MOST_ABOVE, around)
     wide = np.bincount(pieces.ravel()) * grids.diff.raster.cell**2 >= SMALLEST_OBJECT
     wide[0] = False
     return np.asarray(~binary_dilation(wide[pieces], around))
@@ -178,12 +177,14 @@ def _hulls(
     measured: tuple[Measured, ...], changes: Changes, grids: _Grids, min_score: float, *, classified: bool
 ) -> tuple[tuple[Hull, ...], list[int]]:
     """Return the hulls that score enough, best first, and the position of each in ``measured``."""
-    roughness = np.fmax(grids.before.roughness, grids.after.roughness)
-    known = roughness[np.isfinite(roughness)]
-    usual = max(float(np.median(known)), SMOOTHEST) if len(known) else SMOOTHEST
+    higher = {
+        sign: Higher(survey.height, survey.roughness, above)
+        for sign, survey, above in ((-1, grids.before, grids.above[0]), (1, grids.after, grids.above[1]))
+    }
+    usual = max(each.usual for each in higher.values())
     rated = []
     for i, m in enumerate(measured):
-        look = appearance(m, changes.change, roughness, usual, grids.above, grids.diff.raster.cell)
+        look = appearance(m, changes.change, higher[int(changes.signs[m.number])], usual, grids.diff.raster.cell)
         kind = kind_of(look, classified=classified)
         score = score_of(m, float(changes.peaks[m.number]), kind)
         if score >= min_score:

@@ -11,6 +11,7 @@ from pipeline.volume_change.uncertainty.volumes import Measured
 # Logistic regression on 843 hulls of 820 synthetic scenes: hills, quarry and flat ground, 4–60 points/m²,
 # noise of 1–8 cm, correlated error of 0–25 mm, changes of 1–20 standard deviations, and none in 460 of them.
 Z_VOLUME, PEAK, CELLS, INTERCEPT = 3.55, 3.43, -0.25, -3.48
+SMOOTHEST = 2.5e-5  # m², 5 mm: no survey of natural ground is smoother, so what is rougher is not yet a plant
 NOT_GROUND_AT_MOST = 0.2  # score of what looks like a plant or a vehicle
 
 ROUGH = 1.5  # ln of roughness over the site's: plants stand at 4.5, vehicles at 3.0, earth at 0.1
@@ -18,7 +19,9 @@ STANDS_OUT = 0.8  # ln of roughness inside over that around the hull
 ABOVE = 0.3  # share of points above the ground: plants and vehicles stand at 0.54, earth at 0.01
 STEEP_RIM = 0.7  # rise over run at the rim: vehicles stand at 1.6, plants at 0.6, earth at 0.14
 CLASSIFIED_ROUGH = 3.5  # ln roughness from which even classified ground is taken for a plant
-VEHICLE_AREA, VEHICLE_HEIGHT, VEHICLE_RIM = 25.0, 1.2, 1.0  # m², m, rise over run
+VEHICLE_AREA, VEHICLE_HEIGHT, VEHICLE_RIM = 25.0, 1.0, 1.0  # m², m, rise over run
+STANDS = 0.25  # of its height: what stands rises above the ground around (0.4 to 1); where a pit came, it lay level
+SLENDER = 2.0  # height over width: no earth stands or falls like that, but what a filter left of a vehicle does
 CERTAIN_EARTH = 0.4  # ln roughness up to which a hull is called ground without reserve
 
 
@@ -27,12 +30,15 @@ class Appearance:
     """What a hull looks like.
 
     Args:
-        roughness: ln of the within-cell variance over the site's median, the rougher survey's, median of the hull.
+        roughness: ln of the within-cell variance over the site's median, median of the hull, of the survey that lies
+            higher: what stands there in one survey only is in that one.
         contrast: How much rougher than its surroundings, ln.
-        above: Share of points that are not ground, the higher of both surveys.
+        above: Share of that survey's points that are not ground.
         rim_gradient: 80th percentile of the slope of the change along its rim, rise over run.
         area: Of its cells, m².
         height: Of its highest or deepest cell, m, ≥ 0.
+        stands: How far the higher survey rises above the plane of the ground around, over the change: near 1 for what
+            stands there, near 0 for a pit or its filling.
     """
 
     roughness: float
@@ -41,6 +47,7 @@ class Appearance:
     rim_gradient: float
     area: float = 100.0
     height: float = 0.0
+    stands: float = 1.0
 
 
 def probability(measured: Measured, peak: float) -> float:
@@ -60,17 +67,35 @@ def probability(measured: Measured, peak: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
 
 
-def appearance(
-    measured: Measured, change: Array, roughness: Array, usual: float, above: Array, cell: float
-) -> Appearance:
+@dataclass(frozen=True, slots=True)
+class Higher:
+    """The survey that lies higher within hulls of one sign; all arrays have the raster's shape.
+
+    Args:
+        height: Of the ground, m; NaN where unseen.
+        roughness: Within-cell variance, m²; NaN where unknown.
+        above: Share of points that are not ground.
+    """
+
+    height: Array
+    roughness: Array
+    above: Array
+
+    @property
+    def usual(self) -> float:
+        """The site's median roughness, m²."""
+        known = self.roughness[np.isfinite(self.roughness)]
+        return max(float(np.median(known)), SMOOTHEST) if len(known) else SMOOTHEST
+
+
+def appearance(measured: Measured, change: Array, higher: Higher, usual: float, cell: float) -> Appearance:
     """Describe a hull.
 
     Args:
         measured: The hull.
         change: Height change of the whole raster, m; NaN where unseen.
-        roughness: Within-cell variance, the rougher survey's, m², whole raster; NaN where unknown.
-        usual: The site's median of it, m².
-        above: Share of points that are not ground, whole raster, the higher of both surveys.
+        higher: The survey that lies higher in it.
+        usual: The site's usual roughness, m².
         cell: Edge of a cell, m.
     """
     inside, box = measured.inside, measured.box
@@ -78,15 +103,28 @@ def appearance(
     # The rim of a pit with sharp edges is rough in itself; what a hull is made of shows within.
     within = binary_erosion(inside)
     core = within if within.sum() >= 4 else inside
-    own, around = (_median(roughness[box][mask], usual) for mask in (core, near))
+    own, around = (_median(higher.roughness[box][mask], usual) for mask in (core, near))
     return Appearance(
         float(np.log(own / usual)),
         float(np.log(own / around)),
-        float(np.mean(above[box][inside])),
+        float(np.mean(higher.above[box][inside])),
         _rim_gradient(np.where(np.isfinite(change[box]), change[box], 0.0), inside, cell),
         float(inside.sum()) * cell * cell,
         abs(measured.max_change),
+        _stands(higher.height[box], change[box], core, near),
     )
+
+
+def _stands(height: Array, change: Array, core: Mask, near: Mask) -> float:
+    """Return the mean rise above the plane of the ground around over the mean change; 1 where nobody can tell."""
+    around, own = near & np.isfinite(height), core & np.isfinite(height) & np.isfinite(change)
+    if around.sum() < 6 or not own.any():
+        return 1.0
+    places = [np.column_stack([np.ones(mask.sum()), *np.nonzero(mask)]) for mask in (around, own)]
+    plane = np.linalg.lstsq(places[0], height[around], rcond=None)[0]
+    rise = float((height[own] - places[1] @ plane).mean())
+    moved = abs(float(change[own].mean()))
+    return rise / moved if moved > 0 else 1.0
 
 
 def _median(values: Array, otherwise: float) -> float:
@@ -117,6 +155,10 @@ def kind_of(look: Appearance, *, classified: bool = False) -> Kind:
     >>> kind_of(Appearance(roughness=3.0, contrast=2.0, above=0.54, rim_gradient=1.6))
     'object'
     """
+    if look.height > SLENDER * np.sqrt(look.area):
+        return "object"
+    if look.stands < STANDS:  # below the ground around: nothing that stands there came or went
+        return "ground"
     if classified:
         return "vegetation" if look.roughness > CLASSIFIED_ROUGH and look.contrast > ROUGH else "ground"
     stands_out = look.contrast > STANDS_OUT
@@ -124,9 +166,9 @@ def kind_of(look: Appearance, *, classified: bool = False) -> Kind:
         return "object" if look.rim_gradient > 2 * STEEP_RIM else "vegetation"
     if stands_out and look.rim_gradient > STEEP_RIM and look.above > ABOVE / 3:
         return "object"
-    like_a_vehicle = look.area < VEHICLE_AREA and look.height > VEHICLE_HEIGHT and look.rim_gradient > VEHICLE_RIM
-    # A pit with upright walls looks the same, so this casts doubt on what it is, not on whether it is real.
-    return "unknown" if like_a_vehicle or (stands_out and look.roughness > CERTAIN_EARTH) else "ground"
+    if look.area < VEHICLE_AREA and look.height > VEHICLE_HEIGHT and look.rim_gradient > VEHICLE_RIM:
+        return "object"  # earth does not stand upright as high and narrow as that
+    return "unknown" if stands_out and look.roughness > CERTAIN_EARTH else "ground"
 
 
 def score_of(measured: Measured, peak: float, kind: Kind) -> float:

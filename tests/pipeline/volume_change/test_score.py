@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.volume_change.delineation.score import Appearance, appearance, kind_of, probability, score_of
+from pipeline.volume_change.delineation.score import Appearance, Higher, appearance, kind_of, probability, score_of
 from pipeline.volume_change.uncertainty.volumes import Measured
 
 MASK = np.zeros((40, 40), bool)
@@ -37,10 +37,30 @@ def test_earth_plants_and_vehicles_are_told_apart(look: Appearance, kind: str) -
     assert kind_of(look) == kind
 
 
-def test_a_small_upright_block_may_be_a_vehicle_or_a_pit() -> None:
-    block = Appearance(roughness=0.3, contrast=0.3, above=0.0, rim_gradient=1.3, area=9.0, height=1.6)
-    assert kind_of(block) == "unknown"
+def test_a_small_upright_block_is_a_vehicle_if_it_stood_on_the_ground_and_earth_if_it_is_a_pit() -> None:
+    block = Appearance(roughness=0.3, contrast=0.3, above=0.0, rim_gradient=1.3, area=9.0, height=1.6, stands=0.9)
+    assert kind_of(block) == "object"
+    assert kind_of(replace(block, stands=0.05)) == "ground"
     assert score_of(HULL, 5.0, "unknown") == probability(HULL, 5.0)
+
+
+def test_what_is_higher_than_wide_is_no_earth() -> None:
+    pole = Appearance(roughness=0.3, contrast=0.3, above=0.0, rim_gradient=0.1, area=0.25, height=1.6, stands=0.0)
+    assert kind_of(pole) == "object"
+
+
+@pytest.mark.parametrize("rough", [PLANT, VEHICLE])
+def test_what_lies_below_the_ground_around_is_no_plant_and_no_vehicle_however_rough(rough: Appearance) -> None:
+    assert kind_of(replace(rough, stands=0.0)) == "ground"
+
+
+@pytest.mark.parametrize(("high", "stands"), [(0.6, 1.0), (0.0, 0.0)])
+def test_what_stands_on_a_slope_is_told_from_a_pit_in_it(high: float, stands: float) -> None:
+    y, x = np.mgrid[:40, :40]
+    slope = 0.2 * x - 0.1 * y
+    survey = Higher(slope + np.where(MASK, high, 0.0), np.full((40, 40), 0.001), np.zeros((40, 40)))
+    look = appearance(HULL, np.where(MASK, 0.6, 0.0), survey, 0.001, 0.5)
+    assert look.stands == pytest.approx(stands, abs=1e-6)
 
 
 def test_a_bank_is_no_plant_where_the_ground_was_classified() -> None:
@@ -56,7 +76,7 @@ def test_what_is_not_ground_scores_low(kind: str) -> None:
 def test_a_rough_hull_on_smooth_ground_stands_out() -> None:
     roughness = np.where(MASK, 0.09, 0.0009)
     change = np.where(MASK, 0.6, 0.0)
-    look = appearance(HULL, change, roughness, 0.0009, np.where(MASK, 0.5, 0.0), 0.5)
+    look = appearance(HULL, change, Higher(change, roughness, np.where(MASK, 0.5, 0.0)), 0.0009, 0.5)
     assert look.roughness == pytest.approx(np.log(100), rel=1e-6)
     assert look.contrast == pytest.approx(np.log(100), rel=1e-6)
     assert look.above == 0.5
@@ -66,7 +86,8 @@ def test_a_rough_hull_on_smooth_ground_stands_out() -> None:
 
 
 def test_unknown_roughness_counts_as_usual() -> None:
-    look = appearance(HULL, np.zeros((40, 40)), np.full((40, 40), np.nan), 0.001, np.zeros((40, 40)), 0.5)
+    unknown = Higher(np.zeros((40, 40)), np.full((40, 40), np.nan), np.zeros((40, 40)))
+    look = appearance(HULL, np.zeros((40, 40)), unknown, 0.001, 0.5)
     assert (look.roughness, look.contrast) == (0.0, 0.0)
 
 
@@ -78,5 +99,6 @@ def test_a_vehicle_that_the_ground_filter_cut_low_is_an_object() -> None:
 def test_a_strip_too_narrow_for_a_gradient_has_none() -> None:
     strip = np.ones((2, 20), bool)
     hull = replace(HULL, box=np.s_[0:2, 0:20], inside=strip, weights=strip.astype(float))
-    look = appearance(hull, np.ones((2, 20)), np.full((2, 20), 0.001), 0.001, np.zeros((2, 20)), 0.5)
+    flat = Higher(np.zeros((2, 20)), np.full((2, 20), 0.001), np.zeros((2, 20)))
+    look = appearance(hull, np.ones((2, 20)), flat, 0.001, 0.5)
     assert look.rim_gradient == 0.0
