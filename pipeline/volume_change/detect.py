@@ -24,7 +24,7 @@ from pipeline.volume_change.comparison.m3c2 import SHORTEST, core_points, m3c2
 from pipeline.volume_change.delineation.changes import Changes, find_changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.hulls import centre_of, outline
-from pipeline.volume_change.delineation.score import Higher, appearance, kind_of, score_of
+from pipeline.volume_change.delineation.score import NO_EARTH, Higher, appearance, kind_of, score_of
 from pipeline.volume_change.ground import Ground
 from pipeline.volume_change.notices import notices_of
 from pipeline.volume_change.types import (
@@ -34,6 +34,7 @@ from pipeline.volume_change.types import (
     Difference,
     ErrorModel,
     Hull,
+    Kind,
     Mask,
     Raster,
     Registration,
@@ -99,10 +100,12 @@ def detect(
     field = replace(field, covariance=_background(field, changes, stable, errors))
     report(0.55, "measuring")
     measured = measure(changes, field)
-    hulls, order = _hulls(measured, changes, grids, min_score, classified="class" in ground.method)
+    hulls, order, kinds = _hulls(measured, changes, grids, min_score, classified="class" in ground.method)
     labels = _renumbered(changes.labels, order)
     kept = tuple(measured[i] for i in order)
-    whole = np.where(changes.labels > 0, changes.change, like_neighbours(diff))
+    earth = np.array([True, *(kind not in NO_EARTH for kind in kinds)])[changes.labels]
+    bare = replace(diff, change=np.where(earth & (field.usable | (changes.labels > 0)), diff.change, np.nan))
+    whole = np.where((changes.labels > 0) & earth, changes.change, like_neighbours(bare))
     centred = stable.cells if "z" in registration.dof else None
     report(0.7, "measuring along normals")
     core = _core(ground.pre, post, grids, errors, labels)
@@ -175,17 +178,18 @@ def _background(field: Field, changes: Changes, stable: StableGround, errors: Er
 
 def _hulls(
     measured: tuple[Measured, ...], changes: Changes, grids: _Grids, min_score: float, *, classified: bool
-) -> tuple[tuple[Hull, ...], list[int]]:
-    """Return the hulls that score enough, best first, and the position of each in ``measured``."""
+) -> tuple[tuple[Hull, ...], list[int], list[Kind]]:
+    """Return the hulls that score enough, best first, the position of each in ``measured``, and the kind of all."""
     higher = {
         sign: Higher(survey.height, survey.roughness, above)
         for sign, survey, above in ((-1, grids.before, grids.above[0]), (1, grids.after, grids.above[1]))
     }
     usual = max(each.usual for each in higher.values())
-    rated = []
+    rated, kinds = [], []
     for i, m in enumerate(measured):
         look = appearance(m, changes.change, higher[int(changes.signs[m.number])], usual, grids.diff.raster.cell)
         kind = kind_of(look, classified=classified)
+        kinds.append(kind)
         score = score_of(m, float(changes.peaks[m.number]), kind)
         if score >= min_score:
             rated.append((score, i, kind))
@@ -209,7 +213,7 @@ def _hulls(
                 max_change=m.max_change, coverage=m.coverage, centroid=centre_of(polygon), polygon=polygon,
             )
         )  # fmt: skip
-    return tuple(hulls), [i for _, i, _ in rated]
+    return tuple(hulls), [i for _, i, _ in rated], kinds
 
 
 def around_zero(value: float, half: float) -> tuple[float, float]:

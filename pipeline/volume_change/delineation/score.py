@@ -12,6 +12,7 @@ from pipeline.volume_change.uncertainty.volumes import Measured
 # noise of 1–8 cm, correlated error of 0–25 mm, changes of 1–20 standard deviations, and none in 460 of them.
 Z_VOLUME, PEAK, CELLS, INTERCEPT = 3.55, 3.43, -0.25, -3.48
 SMOOTHEST = 2.5e-5  # m², 5 mm: no survey of natural ground is smoother, so what is rougher is not yet a plant
+NO_EARTH: tuple[Kind, ...] = ("vegetation", "object")
 NOT_GROUND_AT_MOST = 0.2  # score of what looks like a plant or a vehicle
 
 ROUGH = 1.5  # ln of roughness over the site's: plants stand at 4.5, vehicles at 3.0, earth at 0.1
@@ -174,4 +175,4 @@ def kind_of(look: Appearance, *, classified: bool = False) -> Kind:
 def score_of(measured: Measured, peak: float, kind: Kind) -> float:
     """Return the probability that the hull is a real change of the ground."""
     real = probability(measured, peak)
-    return real * NOT_GROUND_AT_MOST if kind in ("vegetation", "object") else real
+    return real * NOT_GROUND_AT_MOST if kind in NO_EARTH else real
