@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +23,22 @@ TOTAL = 3_000_017
 CHUNK = 4096
 
 
+class Lent:
+    """A connection's reader, lent to one answer after another: what one of them reads ahead is the next one's."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def makefile(self, *_: object) -> "Lent":
+        return self
+
+    def close(self) -> None:
+        """An answer closes what it has read to its end."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+
 class Line:
     """One connection, on which requests are sent as bytes."""
 
@@ -30,11 +46,13 @@ class Line:
         parts = urlsplit(slot.url)
         self._path = parts.path
         self.socket = socket.create_connection(("127.0.0.1", port or parts.port or 0), timeout=30)
+        self._reader = self.socket.makefile("rb")
 
     def __enter__(self) -> "Line":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._reader.close()
         self.socket.close()
 
     def head(self, method: str = "HEAD", **headers: object) -> bytes:
@@ -53,7 +71,7 @@ class Line:
         self.socket.sendall(b"".join(parts))
 
     def answer(self, method: str = "PATCH") -> tuple[int, dict[str, str]]:
-        response = HTTPResponse(self.socket, method=method)
+        response = HTTPResponse(Lent(self._reader), method=method)  # type: ignore[arg-type]
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
         response.read()
