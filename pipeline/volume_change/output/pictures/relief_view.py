@@ -89,6 +89,8 @@ def relief(
     foot = (tilt[0] * float(away[0]) - lowest) * scale
     across, away = across / cell, away / cell
     page = tilt[0] * cell * scale, tilt[1] * scale, camera.bottom, foot, float(away[0])
+    # Windows of larger grids would have the kernels compiled once more, for another layout.
+    height, colour = np.ascontiguousarray(height), np.ascontiguousarray(colour)
     shown, first = kernels.cast(height, across, away, look, page, size[1])
     bright = shade(height, cell, camera.exaggeration, camera.azimuth + np.radians(125))
     picture, cell_of = kernels.paint(shown, across, away, look, colour, bright)
