@@ -75,7 +75,7 @@ openapi: install ## Write docs/openapi.json
 	$(BIN)/volcal openapi > docs/openapi.json
 
 bench-speed: install ## Time `volcal run` at 0.5, 1 and 5 M points a cloud
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks.speed
 
 bench-accuracy: install ## Hold the method against synthetic pairs whose truth is known
 	$(BIN)/python -m benchmarks.accuracy --jobs 2

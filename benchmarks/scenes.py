@@ -13,26 +13,11 @@ import numpy as np
 import shapefile
 from numpy.typing import NDArray
 
+from benchmarks.worlds.changes import Cosine
+
 ORIGIN = np.array([630_000.0, 4_830_000.0, 75.0])
 Surface = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Bump:
-    """A cosine-squared mound (height > 0) or pit (< 0) of radius R: volume = height * R² * (pi/2 - 2/pi)."""
-
-    x: float
-    y: float
-    radius: float
-    height: float
-
-    @property
-    def volume(self) -> float:
-        return self.height * self.radius**2 * (np.pi / 2 - 2 / np.pi)
-
-    def __call__(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-        r = np.hypot(x - self.x, y - self.y) / self.radius
-        return np.where(r < 1, self.height * np.cos(np.pi / 2 * np.minimum(r, 1)) ** 2, 0.0)
+Bump = Cosine
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Time and peak memory of `volcal run`, next to merely reading the files and to the published pipeline.
 
-    python benchmarks/speed.py [--rounds N] [millions of points a cloud ...]
+    python -m benchmarks.speed [--rounds N] [millions of points a cloud ...]
 
 Prints two Markdown tables: what each run costs, and where its wall time goes. Each command is a fresh process,
 kernels compiled beforehand. Machines are shared: reading and both runs take turns, each figure is the median of
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from scenes import SIX_CHANGES, Scene, hills
+from benchmarks.scenes import SIX_CHANGES, Scene, hills
 
 VOLCAL = Path(sys.executable).with_name("volcal")
 PUBLISHED = {0.5: (74, 0.8), 1.0: (146, 1.1), 2.0: (356, 1.8)}  # CPU-s, peak GiB
