@@ -36,6 +36,11 @@ def motion(step: Array, centre: Array) -> Array:
     return matrix
 
 
+def lift(height: float) -> Array:
+    """Return the motion that lifts by a height, metres, shape (4, 4)."""
+    return motion(np.array([0, 0, height, 0, 0, 0]), np.zeros(3))
+
+
 def apply(matrix: Array, points: Array) -> Array:
     """Return the points, shape (n, 3), after the motion."""
     return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])

@@ -7,11 +7,11 @@ from shapely import MultiPolygon
 
 from pipeline.clouds import PointCloud
 from pipeline.errors import RegistrationFailed
-from pipeline.geometry.rigid import FREEDOMS, turn_degrees
+from pipeline.geometry.rigid import FREEDOMS, lift, turn_degrees
 from pipeline.volume_change.align import coarse, fine
 from pipeline.volume_change.align.cross_check import open3d_fit
 from pipeline.volume_change.align.freedoms import ALL, HEIGHT, NOTHING, TILT, Evidence, choose_freedoms
-from pipeline.volume_change.align.pair import Pair, Pose, lift, shift_at
+from pipeline.volume_change.align.pair import Pair, Pose, shift_at
 from pipeline.volume_change.align.samples import NORMAL_SPACINGS
 from pipeline.volume_change.types import Notice, Registration
 
@@ -162,8 +162,7 @@ def _supported(base: Pose, seed: int) -> tuple[int, ...]:
     anchors, later = base.pair.deciding
     anchors = anchors.sampled(VALIDATED)
     as_it_lies = fine.distances(anchors, later, base.matrix)
-    offset = float(np.median(as_it_lies.upright[as_it_lies.seen])) if as_it_lies.seen.any() else 0.0
-    seen = fine.distances(anchors, later, lift(-offset) @ base.matrix)
+    seen = fine.distances(anchors, later, lift(-as_it_lies.offset) @ base.matrix)
     found = np.isfinite(seen.along)
     if found.sum() < 3:
         return NOTHING
@@ -175,7 +174,7 @@ def _supported(base: Pose, seed: int) -> tuple[int, ...]:
     evidence = Evidence(
         points=points,
         normals=anchors.normals[found],
-        offset=offset,
+        offset=as_it_lies.offset,
         along=seen.along[found],
         scale=seen.scale[found],
         radius=anchors.radius,
@@ -204,7 +203,7 @@ def _report(pose: Pose, base: Pose, free: tuple[int, ...]) -> Registration:
         rmse=fine.spread(seen.along[np.isfinite(seen.along)]),
         inliers=seen.agreement,
         dof=tuple(FREEDOMS[k] for k in freedoms),
-        stable_offset=_stable_offset(pose.pair),
+        stable_offset=pose.pair.judged(np.eye(4)).offset,
         warnings=_warnings(pose),
     )
 
@@ -221,12 +220,6 @@ def _open3d(delivered: Pose) -> Pose:
     pair = delivered.pair
     matrix = open3d_fit(pair.pre, pair.post, start.matrix, pair.spacing)
     return Pose(pair, matrix, f"{start.how}, Open3D point to plane")
-
-
-def _stable_offset(pair: Pair) -> float:
-    """Median vertical disagreement on stable ground as delivered, later − reference, metres; 0 if unknown."""
-    seen = pair.judged(np.eye(4))
-    return float(np.median(seen.upright[seen.seen])) if seen.seen.any() else 0.0
 
 
 def _warnings(pose: Pose) -> tuple[Notice, ...]:

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.geometry import raster_kernels
 from pipeline.geometry.extent import grid_over, trimmed_extent
-from pipeline.geometry.rigid import apply, motion
+from pipeline.geometry.rigid import apply, lift, motion
 from pipeline.volume_change.align.samples import THINNABLE, Thinned
 from pipeline.volume_change.types import Array, Mask
 
@@ -129,8 +129,7 @@ def _levelled(pre: Thinned, post: Thinned, matrix: Array) -> Array:
         for points, by in ((pre.points, np.eye(4)), (post.points, matrix))
     )
     difference = (a - b)[np.isfinite(a - b)]
-    lift = float(np.median(difference)) if len(difference) else 0.0
-    return motion(np.array([0, 0, lift, 0, 0, 0]), np.zeros(3)) @ matrix
+    return lift(float(np.median(difference)) if len(difference) else 0.0) @ matrix
 
 
 def _means(sums: Array) -> Array:

@@ -51,6 +51,11 @@ class Distances:
         off = np.abs(along - np.nanmedian(along)) if np.isfinite(along).any() else along
         return float((off <= AGREEMENT_SIGMAS * self.scale[self.seen] + _LEAST_SIGMA).mean())
 
+    @property
+    def offset(self) -> float:
+        """Median vertical distance, later − reference, metres; 0 where nothing was seen."""
+        return float(np.median(self.upright[self.seen])) if self.seen.any() else 0.0
+
 
 def distances(anchors: Anchors, later: Later, matrix: Array, sigma: float | None = None) -> Distances:
     """Compare the surveys at the anchors; the later one is moved by ``matrix``.

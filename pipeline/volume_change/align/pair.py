@@ -7,7 +7,7 @@ import numpy as np
 from shapely import MultiPolygon
 
 from pipeline.abreast import both
-from pipeline.geometry.rigid import apply, motion
+from pipeline.geometry.rigid import apply, lift
 from pipeline.geometry.spacing import mean_spacing
 from pipeline.volume_change.align import coarse, fine, samples
 from pipeline.volume_change.types import Array
@@ -145,9 +145,7 @@ class Pose:
 
     def lifted(self) -> "Pose":
         """Return the pose with the median height difference taken away."""
-        seen = self.seen.upright[self.seen.seen]
-        offset = float(np.median(seen)) if len(seen) else 0.0
-        return Pose(self.pair, lift(-offset) @ self.matrix, self.how)
+        return Pose(self.pair, lift(-self.seen.offset) @ self.matrix, self.how)
 
     def refined(self, how: str) -> "Pose":
         """Return the robust coarse-to-fine fit that starts here."""
@@ -156,11 +154,6 @@ class Pose:
             matrix = fine.point_to_plane(post, pre, matrix)
         matrix, settled = fine.refine(self.pair.anchors, self.pair.later, matrix)
         return Pose(self.pair, matrix, how, settled)
-
-
-def lift(height: float) -> Array:
-    """Return the motion that lifts by a height, metres, 4 × 4."""
-    return motion(np.array([0, 0, height, 0, 0, 0]), np.zeros(3))
 
 
 def shift_at(points: Array, matrix: Array) -> Array:
