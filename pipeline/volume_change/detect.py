@@ -28,6 +28,7 @@ from pipeline.volume_change.delineation.score import NO_EARTH, Higher, appearanc
 from pipeline.volume_change.ground import Ground
 from pipeline.volume_change.notices import notices_of
 from pipeline.volume_change.types import (
+    EIGHT,
     Analysis,
     Array,
     CorePoints,
@@ -152,18 +153,17 @@ def _trusted(grids: _Grids, method: str) -> Mask:
     """
     if "filter" not in method:
         return np.ones(grids.diff.change.shape, dtype=bool)
-    around = np.ones((3, 3), dtype=bool)
     # A few stray points, such as the brink of a wall that the filter took, are no plant and no vehicle.
-    pieces, _ = label(np.maximum(*grids.above) > MOST_ABOVE, around)
+    pieces, _ = label(np.maximum(*grids.above) > MOST_ABOVE, EIGHT)
     wide = np.bincount(pieces.ravel()) * grids.diff.raster.cell**2 >= SMALLEST_OBJECT
     wide[0] = False
-    return np.asarray(~binary_dilation(wide[pieces], around))
+    return np.asarray(~binary_dilation(wide[pieces], EIGHT))
 
 
 def _background(field: Field, changes: Changes, stable: StableGround, errors: ErrorModel) -> Covariance:
     """Estimate the covariance again from all ground that seems unchanged: the stable polygons may be small."""
     gap = max(3, round(BACKGROUND_GAP / field.cell))
-    quiet = ~binary_dilation(changes.labels > 0, np.ones((3, 3), dtype=bool), iterations=gap)
+    quiet = ~binary_dilation(changes.labels > 0, EIGHT, iterations=gap)
     quiet &= field.usable
     rest = field.change[quiet & ~stable.cells]
     own = field.covariance

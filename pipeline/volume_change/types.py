@@ -16,6 +16,7 @@ from pipeline.clouds import PointCloud
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Interval = tuple[float, float]
+EIGHT: Mask = np.ones((3, 3), dtype=np.bool_)  # a cell and the eight around it, for work on masks
 Kind = Literal["ground", "vegetation", "object", "unknown"]
 
 

@@ -3,11 +3,10 @@
 import numpy as np
 from scipy.ndimage import binary_closing, binary_dilation
 
-from pipeline.volume_change.types import Array, Mask
+from pipeline.volume_change.types import EIGHT, Array, Mask
 
 AROUND = 5  # cells to each side, whose counts tell what a whole cell would hold
 MOST = 2.0  # a share above one makes up for one that chance made too small; but not without bound
-EIGHT = np.ones((3, 3), dtype=bool)
 
 
 def seen_shares(before: Array, after: Array) -> tuple[Array, Array]:

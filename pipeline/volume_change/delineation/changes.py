@@ -8,7 +8,7 @@ from scipy.ndimage import binary_dilation, find_objects, gaussian_filter, label,
 from scipy.special import ndtri
 
 from pipeline.volume_change.delineation.growth import Field, Labels, fill_gaps, grow, merge_fragments
-from pipeline.volume_change.types import Array, Mask
+from pipeline.volume_change.types import EIGHT, Array, Mask
 
 SCALES = (1.0, 5.0)  # cells, sd of the smoothing
 FALSE_ALARMS = 0.01  # expected per scene and scale without any change
@@ -16,7 +16,6 @@ CORE = 2.5  # z of a cell that belongs to a change whose peak is above the thres
 EDGE = 0.35  # of the highest z within two cells: smoothing carries a sharp edge no further than half a cell
 SOFTENING = 10.0  # median variances added to a cell's own before it weighs
 TAIL_RANK = 0.998
-EIGHT = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 from pipeline.volume_change.delineation.changes import Changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.rim import OUTSIDE, Rim, depth_of, find_rim
-from pipeline.volume_change.types import Array, Interval, Mask, Totals
+from pipeline.volume_change.types import EIGHT, Array, Interval, Mask, Totals
 from pipeline.volume_change.uncertainty.covariance import cross
 
 BEYOND = 2.3  # cells outside the outline where a change that was cut short would still show
@@ -87,7 +87,7 @@ def _measure(number: int, core: Box, changes: Changes, field: Field) -> Measured
     share, share_variance = (grid[box] for grid in field.shares)
     if not known[inside].all():
         # Holes in a hull count whole, and so does their border.
-        edge = inside & binary_dilation(inside & ~known, np.ones((3, 3), dtype=bool))
+        edge = inside & binary_dilation(inside & ~known, EIGHT)
         share, share_variance = np.where(edge, 1.0, share), np.where(edge, 0.0, share_variance)
     weights = inside * share - _error_around(inside, inside * share, changes.labels[box], box, field)
     area = field.cell**2
@@ -129,9 +129,8 @@ def _beyond(inside: Mask, height: Array) -> float:
 
     After rings of mean height m₁ (next to outermost) and m₀ come m₀q, m₀q² …, with q = m₀ / m₁.
     """
-    eight = np.ones((3, 3), dtype=bool)
-    within = binary_erosion(inside, eight)
-    rim, following = inside & ~within, within & ~binary_erosion(within, eight)
+    within = binary_erosion(inside, EIGHT)
+    rim, following = inside & ~within, within & ~binary_erosion(within, EIGHT)
     outermost = max(float(height[rim].mean()), 0.0)
     ratio = DECAY[1]
     if following.any():
