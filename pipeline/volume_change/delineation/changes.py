@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, find_objects, gaussian_filter, label, maximum, maximum_filter
 from scipy.special import ndtri
 
-from pipeline.volume_change.delineation.growth import Field, Labels, fill_gaps, grow, merge_fragments
+from pipeline.volume_change.delineation.growth import Field, Labels, claim_doubtful, fill_gaps, grow, merge_fragments
 from pipeline.volume_change.types import EIGHT, Array, Mask
 
 SCALES = (1.0, 5.0)  # cells, sd of the smoothing
@@ -121,6 +121,7 @@ def _add_cores(labels: Labels, z: Array, threshold: float, signs: list[int], pea
 def _finished(labels: Labels, signs: NDArray[np.int8], peaks: Array, field: Field, guess: Array) -> Changes:
     """Join fragments, fill gaps and number what is left without holes in the numbering."""
     labels = merge_fragments(labels, signs, field)
+    claim_doubtful(labels, signs, field)
     change = fill_gaps(labels, field, guess)
     kept = [k for k, box in enumerate(find_objects(labels), start=1) if box is not None]
     roots = {k: i for i, k in enumerate(kept, start=1)}

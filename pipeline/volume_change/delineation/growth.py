@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, find_objects
+from scipy.ndimage import binary_dilation, binary_fill_holes, find_objects, gaussian_filter
 
 from pipeline.volume_change.comparison.difference import interpolated
 from pipeline.volume_change.delineation import growth_kernels as kernels
-from pipeline.volume_change.types import Array, Mask
+from pipeline.volume_change.types import EIGHT, Array, Mask
 from pipeline.volume_change.uncertainty.covariance import Covariance
 
 ANNULUS = 4  # cells beyond the ring: what the ground around looks like
@@ -18,6 +18,8 @@ STEP_SE = 1.5  # and while it stands out of the annulus by this many standard er
 CORRELATED_STEP = 2.5  # and by this many sds of how much the correlated part varies over that distance
 MOST_RINGS = 400
 SAME_CHANGE = 0.5  # border height over the lower hull's mean beyond which two hulls are one change
+DOUBTFUL = 3  # cells: a wall's points spoil the trust in cells this far, those with points above and their neighbours
+AS_HIGH = 0.5  # of the change next to it: a doubtful cell that holds as much is the change's
 
 Labels = NDArray[np.int32]
 
@@ -122,6 +124,39 @@ def _root(parent: NDArray[np.int32], k: int) -> int:
     while parent[k] != k:
         k = int(parent[k])
     return k
+
+
+def claim_doubtful(labels: Labels, signs: NDArray[np.int8], field: Field) -> None:
+    """Give doubtful cells next to a hull to it where its change goes on in them, in place.
+
+    A ground filter takes points at a wall for what stands on the ground, so growth, which asks for trusted cells,
+    ends short of the wall although the change does not.
+
+    Args:
+        labels: Number of the hull of each cell, 0 = none.
+        signs: +1 fill or −1 cut of each number, shape (n + 1,).
+        field: The measurements.
+    """
+    doubtful = ~field.usable & np.isfinite(field.change)
+    if not doubtful.any():
+        return
+    for k, box in enumerate(find_objects(labels), start=1):
+        if box is None:
+            continue
+        rows, cols = (
+            slice(max(s.start - DOUBTFUL, 0), min(s.stop + DOUBTFUL, n)) for s, n in zip(box, labels.shape, strict=True)
+        )
+        wide = rows, cols
+        own, trusted = labels[wide] == k, field.usable[wide]
+        free = doubtful[wide] & (labels[wide] == 0)
+        if not free.any():
+            continue
+        source = own & trusted
+        near = gaussian_filter(source.astype(float), 1.5, mode="constant")
+        level = gaussian_filter(np.where(source, field.change[wide], 0.0), 1.5, mode="constant") * signs[k]
+        on = free & (level > 0) & (field.change[wide] * signs[k] * near > AS_HIGH * level)
+        reached = binary_dilation(own, EIGHT, iterations=DOUBTFUL, mask=own | on)
+        labels[wide][reached & on] = k
 
 
 def fill_gaps(labels: Labels, field: Field, guess: Array) -> Array:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -152,3 +153,24 @@ def test_a_small_steep_pit_in_quiet_ground_does_not_drown_in_it() -> None:
     pit = disc((100, 100), 50, 50, 1.2)
     steep = Field(field.change, np.where(pit, 0.1**2, 0.01**2), field.usable, field.covariance, 1.0)
     assert found(steep).labels[50, 50] > 0
+
+
+def test_a_change_goes_on_in_cells_whose_ground_is_doubtful_if_they_moved_with_it() -> None:
+    field = blobs((50, 50, 10, 0.5))
+    doubtful = np.zeros((100, 100), bool)
+    doubtful[40:60, 57:64] = True  # the wall's last cells, and unchanged ground before it
+    changes = found(replace(field, usable=~doubtful))
+    own = changes.labels == changes.labels[50, 50]
+    pit = disc((100, 100), 50, 50, 10)
+    assert own[doubtful & pit].all()
+    assert not own[doubtful & ~pit].any()
+    assert changes.change[own].sum() == pytest.approx(0.5 * pit.sum(), rel=0.02)
+
+
+def test_doubtful_cells_that_nobody_saw_are_no_part_of_a_change() -> None:
+    field = blobs((50, 50, 10, 0.5))
+    doubtful = np.zeros((100, 100), bool)
+    doubtful[40:60, 57:64] = True
+    field.change[40:60, 61:64] = np.nan
+    changes = find_changes(replace(field, usable=~doubtful), ~doubtful, np.where(doubtful, 0.5, field.change))
+    assert not changes.labels[40:60, 61:64].any()
