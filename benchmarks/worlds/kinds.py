@@ -89,7 +89,34 @@ FIT: dict[str, Kind] = {
     ),
     "field, correlated, no change": Kind("field", motifs=(), correlated=(0.005, 0.02)),
     "field, vehicles, no change": Kind("field", motifs=(), cover=("vehicles",)),
-}
+    # for the score and the kind: what is small and upright, what is wide and faint, and what only looks like it
+    "quarry, upright, vehicles": Kind("quarry", motifs=("upright", "mound"), cover=("vehicles",), density=(15, 60)),
+    "field, upright, vehicles, patches": Kind(
+        "field", motifs=("upright", "slab"), cover=("vehicles",), density=(15, 60), stable="patches"
+    ),
+    "hills, vehicles, no change": Kind("hills", motifs=(), cover=("vehicles",), stable="patches"),
+    "quarry, shallow, error of 9-14 m range": Kind(
+        "quarry", motifs=("shallow", "slab"), correlated=(0.005, 0.02), reach=(9, 14), density=(50, 100),
+        points=(30_000, 80_000), stable="patches",
+    ),
+    "field, shallow, error of 32-60 m range": Kind(
+        "field", motifs=("shallow", "mound"), correlated=(0.01, 0.03), reach=(32, 60), density=(3, 7),
+        points=(25_000, 90_000), stable="patches",
+    ),
+    "quarry, error of 9-14 m range, no change": Kind(
+        "quarry", motifs=(), correlated=(0.005, 0.02), reach=(9, 14), density=(50, 100), points=(30_000, 80_000),
+        stable="patches",
+    ),
+    "field, error of 32-60 m range, no change": Kind(
+        "field", motifs=(), correlated=(0.01, 0.03), reach=(32, 60), density=(3, 7), points=(25_000, 90_000),
+        stable="patches",
+    ),
+    "hills, error of 32-60 m range, no change": Kind(
+        "hills", motifs=(), correlated=(0.01, 0.03), reach=(32, 60), density=(3, 7), points=(25_000, 90_000),
+        stable="few",
+    ),
+    "quarry, patches, no change": Kind("quarry", motifs=(), density=(3, 30), stable="patches"),
+}  # fmt: skip
 
 _SHARED = (
     "hills", "hills, correlated", "hills, plants", "quarry", "quarry, correlated", "quarry, plants and vehicles",

@@ -81,8 +81,27 @@ def close(rng: Rng, at: Place, unit: float) -> list[Change]:
     return _beside(rng, at, unit, rng.uniform(2, 4), (sign, sign), slope)
 
 
+def shallow(rng: Rng, at: Place, unit: float) -> list[Change]:
+    """A wide and very low mound or hollow, such as erosion leaves: a few centimetres over a third of the site."""
+    radius, h = rng.uniform(5, 8) * unit, float(rng.choice([-1, 1]) * rng.uniform(0.03, 0.2))
+    return [
+        Cosine(*at, radius, h)
+        if rng.random() < 0.5
+        else Cone(*at, radius, h, max(rng.uniform(0.03, 0.15), 1.5 * abs(h) / radius))
+    ]
+
+
+def upright(rng: Rng, at: Place, unit: float) -> list[Change]:
+    """A heap between walls, or one dumped steeply, as small as a vehicle; or a pit like it."""
+    h = float(rng.choice([-1, 1], p=[0.3, 0.7]) * rng.uniform(0.6, 2.4))
+    long, wide = min(rng.uniform(2, 8), 11 * unit), min(rng.uniform(1.5, 3.0), 11 * unit)
+    slope = np.inf if rng.random() < 0.6 else max(rng.uniform(1.5, 4), 2 * abs(h) / wide)
+    return [Block(*at, long, min(long, wide), rng.uniform(0, np.pi), h, slope)]
+
+
 MOTIFS: dict[str, Callable[[Rng, Place, float], list[Change]]] = {
     "mound": mound, "frustum": frustum, "slab": slab, "trench": trench, "touching": touching, "close": close,
+    "shallow": shallow, "upright": upright,
 }  # fmt: skip
 
 
