@@ -21,9 +21,9 @@ def bounds(points: Floats) -> tuple[Floats, Floats]:
 
 
 @njit(cache=True, nogil=True)
-def lowest(points: Floats, x0: float, y0: float, cell: float, rows: int, cols: int) -> Floats:
-    """Lowest z of each cell; NaN where no point fell. Points outside the grid are left out."""
-    grid = np.full((rows, cols), np.nan)
+def lowest(points: Floats, x0: float, y0: float, cell: float, grid: Floats) -> None:
+    """Lower each cell of a grid, in place, to its lowest z; NaN stays where no point fell, none is outside."""
+    rows, cols = grid.shape
     for i in range(points.shape[0]):
         u = (points[i, 0] - x0) / cell
         v = (points[i, 1] - y0) / cell
@@ -31,7 +31,6 @@ def lowest(points: Floats, x0: float, y0: float, cell: float, rows: int, cols: i
             row, col = int(v), int(u)
             if not points[i, 2] >= grid[row, col]:
                 grid[row, col] = points[i, 2]
-    return grid
 
 
 @njit(cache=True, nogil=True)

@@ -1,5 +1,7 @@
 """How far apart the points of a survey lie."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,10 +32,23 @@ def mean_spacing(points: NDArray[np.float64]) -> float:
     0.5
     """
     points = np.ascontiguousarray(points, dtype=np.float64)
-    thinning = max(1, len(points) // _SAMPLE)
-    places = _distinct(sample_by_place(points, thinning))
+    return spacing_of_places(lambda one_in: sample_by_place(points, one_in), len(points))
+
+
+def spacing_of_places(sample: Callable[[int], NDArray[np.float64]], count: int) -> float:
+    """Return the mean spacing, metres, of points that are not all at hand.
+
+    Args:
+        sample: Returns the places (shape (m, 2)) of about one in so many points, all or none of those at one place.
+        count: How many points there are.
+
+    Raises:
+        ValueError: As ``mean_spacing``.
+    """
+    thinning = max(1, count // _SAMPLE)
+    places = _distinct(sample(thinning))
     if len(places) < 2:
-        places, thinning = _distinct(points[:, :2]), 1
+        places, thinning = _distinct(sample(1)), 1
     if len(places) < 2:
         raise ValueError("the points lie at one place: they have no spacing")
     low = places.min(axis=0)

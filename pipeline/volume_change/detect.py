@@ -7,8 +7,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, label
 
 from pipeline.abreast import both
-from pipeline.clouds import PointCloud
-from pipeline.geometry.spacing import mean_spacing
+from pipeline.clouds import EVERYWHERE, Box, Cloud
 from pipeline.volume_change.comparison import difference_kernels as kernels
 from pipeline.volume_change.comparison.border import seen_shares
 from pipeline.volume_change.comparison.difference import (
@@ -20,7 +19,7 @@ from pipeline.volume_change.comparison.difference import (
     like_neighbours,
     surface,
 )
-from pipeline.volume_change.comparison.m3c2 import SHORTEST, core_points, m3c2
+from pipeline.volume_change.comparison.m3c2 import NORMAL_RADIUS, SHORTEST, core_points, joined, m3c2
 from pipeline.volume_change.delineation.changes import Changes, find_changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.hulls import centre_of, outline
@@ -125,11 +124,11 @@ def detect(
     )
 
 
-def _grids(ground: Ground, post: PointCloud, registration: Registration, cell: float | None) -> _Grids:
+def _grids(ground: Ground, post: Cloud, registration: Registration, cell: float | None) -> _Grids:
     """Bin both surveys into cells of one raster."""
-    edge = choose_cell(*both(mean_spacing, (ground.pre.points,), (post.points,)), cell)
-    raster = common_raster(ground.pre.points, post.points, edge)
-    before, after = both(surface, (ground.pre.points, raster), (post.points, raster))
+    edge = choose_cell(*both(lambda cloud: cloud.spacing(), (ground.pre,), (post,)), cell)
+    raster = common_raster(ground.pre, post, edge)
+    before, after = both(surface, (ground.pre, raster), (post, raster))
     shares = [
         _share_above(cloud, grid.count, raster)
         for cloud, grid in ((ground.pre_above, before), (ground.post_above.moved(registration.matrix), after))
@@ -137,12 +136,14 @@ def _grids(ground: Ground, post: PointCloud, registration: Registration, cell: f
     return _Grids(compare(before, after, raster), before, after, (shares[0], shares[1]))
 
 
-def _share_above(cloud: PointCloud, ground_count: Array, raster: Raster) -> Array:
+def _share_above(cloud: Cloud, ground_count: Array, raster: Raster) -> Array:
     if not len(cloud):
         return np.zeros(ground_count.shape)
-    count = kernels.counts(cloud.points, raster.x0, raster.y0, raster.cell, raster.rows, raster.cols)
-    count = count.reshape(ground_count.shape)
-    return np.asarray(count / np.maximum(count + ground_count, 1.0))
+    count = np.zeros(ground_count.size)
+    for block in cloud.blocks():
+        kernels.counts(block.points, raster.x0, raster.y0, raster.cell, raster.rows, raster.cols, count)
+    here = count.reshape(ground_count.shape)
+    return np.asarray(here / np.maximum(here + ground_count, 1.0))
 
 
 def _trusted(grids: _Grids, method: str) -> Mask:
@@ -233,16 +234,38 @@ def _renumbered(labels: Labels, order: list[int]) -> Labels:
     return np.asarray(numbers[labels], dtype=np.int32)
 
 
-def _core(pre: PointCloud, post: PointCloud, grids: _Grids, errors: ErrorModel, labels: Labels) -> CorePoints:
+def _core(pre: Cloud, post: Cloud, grids: _Grids, errors: ErrorModel, labels: Labels) -> CorePoints:
     """Measure along normals at one reference point per cell, and say which hull holds it."""
     raster, change = grids.diff.raster, grids.diff.change
-    largest = float(np.nanmax(np.abs(change)))
-    cores = core_points(pre.points, raster, np.isfinite(change))
-    core = m3c2(
-        pre.points, post.points, cores, cell=raster.cell,
-        half_length=max(SHORTEST * raster.cell, 1.5 * largest),
-        registration_error=float(np.sqrt(errors.sill_long + errors.extra["offset_left"] ** 2)),
-    )  # fmt: skip
+    cores = core_points(pre, raster, np.isfinite(change))
+    half_length = max(SHORTEST * raster.cell, 1.5 * float(np.nanmax(np.abs(change))))
+    reach = half_length + NORMAL_RADIUS * raster.cell
+    parts, order = [], []
+    for window in pre.windows():
+        mine = np.flatnonzero(_within(cores, window))
+        if not len(mine):
+            continue
+        wide = window if window == EVERYWHERE else _widened(cores[mine], reach)
+        order.append(mine)
+        parts.append(
+            m3c2(
+                pre.near(wide), post.near(wide), cores[mine], cell=raster.cell, half_length=half_length,
+                registration_error=float(np.sqrt(errors.sill_long + errors.extra["offset_left"] ** 2)),
+            )
+        )  # fmt: skip
+    core = joined(parts, np.argsort(np.concatenate(order)))
     col = ((cores[:, 0] - raster.x0) / raster.cell).astype(np.int64)
     row = ((cores[:, 1] - raster.y0) / raster.cell).astype(np.int64)
     return replace(core, hull=np.asarray(labels[row, col], dtype=np.int32))
+
+
+def _within(points: Array, box: Box) -> Mask:
+    """Return which points lie in a box, its left and lower edges included."""
+    x, y = points[:, 0], points[:, 1]
+    return np.asarray((x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3]))
+
+
+def _widened(points: Array, reach: float) -> Box:
+    """Return the box around points, so much wider on all sides."""
+    (left, bottom), (right, top) = points[:, :2].min(axis=0) - reach, points[:, :2].max(axis=0) + reach
+    return float(left), float(bottom), float(right), float(top)

@@ -1,6 +1,6 @@
 """Which points are ground: by the files' own classes, or by a morphological filter."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, grey_closing, maximum_filter, minimum_filter
 
 from pipeline.abreast import both
-from pipeline.clouds import PointCloud, Points
+from pipeline.clouds import Cloud, PointCloud, Points
 from pipeline.errors import InputInvalid
 from pipeline.geometry import raster_kernels
 from pipeline.geometry.extent import grid_over
-from pipeline.geometry.spacing import mean_spacing
 from pipeline.volume_change.types import Array, Mask, Notice
 
 GROUND_CLASSES = (2, 8)  # ground; model key points, the ground of LAS 1.3 and before
@@ -32,6 +31,7 @@ RELAXATIONS = 60
 _MOST_CELLS = 64_000_000
 _CELLS_PER_POINT = 32
 _UNCLASSIFIED = (0, 1)
+_NOISE_SAMPLE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,15 @@ class Ground:
         notices: What the user should know.
     """
 
-    pre: PointCloud
-    post: PointCloud
-    pre_above: PointCloud
-    post_above: PointCloud
+    pre: Cloud
+    post: Cloud
+    pre_above: Cloud
+    post_above: Cloud
     method: str
     notices: tuple[Notice, ...] = ()
 
 
-def select_ground(
-    pre: PointCloud, post: PointCloud, mode: Literal["auto", "classified", "filter", "all"] = "auto"
-) -> Ground:
+def select_ground(pre: Cloud, post: Cloud, mode: Literal["auto", "classified", "filter", "all"] = "auto") -> Ground:
     """Split both surveys into ground and the rest, both by the same rule.
 
     Args:
@@ -77,7 +75,7 @@ def select_ground(
         mode = _choose(pre, post, notices)
     if mode == "classified":
         for label, cloud in (("pre", pre), ("post", post)):
-            if not _is(cloud, GROUND_CLASSES).any():
+            if not _count(cloud, GROUND_CLASSES):
                 raise InputInvalid(
                     f"{cloud.name or label} has no points classified as ground (class 2)",
                     label=label,
@@ -89,14 +87,52 @@ def select_ground(
         return Ground(ground, ground2, above, above2, "classified ground (class 2)", tuple(notices))
     pre, post = (_without(cloud, NOISE_CLASSES) for cloud in (pre, post))
     if mode == "all":
-        nothing, nothing2 = (cloud.select(np.zeros(len(cloud), dtype=bool)) for cloud in (pre, post))
-        return Ground(pre, post, nothing, nothing2, "all points", tuple(notices))
+        return Ground(pre, post, _nothing(pre), _nothing(post), "all points", tuple(notices))
     (ground, above), (ground2, above2) = both(_split_by_shape, (pre,), (post,))
     return Ground(ground, ground2, above, above2, "morphological ground filter", tuple(notices))
 
 
-def ground_mask(points: Points, spacing: float) -> tuple[Mask, Mask]:
-    """Tell ground from what stands on it by its shape.
+@dataclass(frozen=True, slots=True)
+class GroundSurface:
+    """Where the ground lies, and how far a point may be from it; grids of shape (rows, cols).
+
+    Args:
+        low: Elevation at the lower corner of each tilted cell, metres.
+        tilt: Rise of the ground across a cell, metres.
+        noise: Height of ground points above the lowest of their cell, metres.
+        x0: Lowest x, metres.
+        y0: Lowest y, metres.
+        cell: Edge of a cell, metres.
+    """
+
+    low: Array
+    tilt: Array
+    noise: float
+    x0: float
+    y0: float
+    cell: float
+
+    def tell(self, points: Points) -> NDArray[np.uint8]:
+        """Return 1 for ground, 2 for what stands above it and 0 for stray echoes from below, shape (n,)."""
+        above, slack = self.heights(points)
+        # Twice the slack below: only a stray echo lies under the lowest points, or else the surface is too coarse.
+        high = above > slack + 3 * self.noise
+        # The brink of a face or a trench shares its cell with the foot; it is level with the cell behind it.
+        behind = maximum_filter(self.low, 3)
+        brink, _ = raster_kernels.heights(points[high], behind, self.tilt, self.x0, self.y0, self.cell)
+        high[high] = np.abs(brink) > TOLERANCE + 3 * self.noise
+        return np.where(high, np.uint8(2), (above >= -2 * slack).astype(np.uint8))
+
+    def heights(self, points: Points) -> tuple[Array, Array]:
+        """Return how far each point lies above the surface, and how far it may, metres, shape (n,) each."""
+        # The lowest point of a tilted cell lies at its lower corner: half a cell down along both axes.
+        middle, slack = self.low + self.tilt / 2, self.tilt / 2 + TOLERANCE
+        above, allowed = raster_kernels.heights(points, middle, slack, self.x0, self.y0, self.cell)
+        return above, allowed
+
+
+def ground_surface(cloud: Cloud, spacing: float) -> GroundSurface:
+    """Find the ground by its shape.
 
     The lowest point of each cell makes a surface. Openings with growing windows take away what is narrower
     than the window and rises from its surroundings by more than ``STEEPEST`` times the window's radius;
@@ -104,37 +140,28 @@ def ground_mask(points: Points, spacing: float) -> tuple[Mask, Mask]:
     stay, because the height that is allowed grows with the window and is not capped.
 
     Args:
-        points: Metres, shape (n, 3).
-        spacing: Mean point spacing, metres.
-
-    Returns:
-        Whether each point is ground, and whether it lies above the ground, each of shape (n,); points
-        that are neither are stray echoes from below.
+        cloud: The survey.
+        spacing: Its mean point spacing, metres.
 
     Source:
         Simple morphological filter, Pingel et al. (2013), doi:10.1016/j.isprsjprs.2012.12.002, with one
         opening slope of 1.2 and a radius of 4 m, so that quarry faces remain.
     """
-    most_cells = min(_MOST_CELLS, _CELLS_PER_POINT * len(points) + 4096)
-    x0, y0, cell, rows, cols = grid_over(points, CELL_SPACINGS * spacing, most_cells)
-    low = raster_kernels.lowest(points, x0, y0, cell, rows, cols)
+    most_cells = min(_MOST_CELLS, _CELLS_PER_POINT * len(cloud) + 4096)
+    x0, y0, cell, rows, cols = grid_over(cloud.outline(), CELL_SPACINGS * spacing, most_cells)
+    low = np.full((rows, cols), np.nan)
+    for block in cloud.blocks():
+        raster_kernels.lowest(block.points, x0, y0, cell, low)
     surface = _nearest(low)
     pits = grey_closing(surface, size=(3, 3)) - surface > max(PIT_SLOPE * cell, 1.0)
     surface = _filled(surface, np.isnan(low) | pits)
     objects = _objects(surface, cell)
     surface = _filled(surface, objects | np.isnan(low) | pits)
-    tilt = _steepness(surface) * cell
-    # The lowest point of a tilted cell lies at its lower corner: half a cell down along both axes.
-    above, slack = raster_kernels.heights(points, surface + tilt / 2, tilt / 2 + TOLERANCE, x0, y0, cell)
+    found = GroundSurface(surface, _steepness(surface) * cell, 0.0, x0, y0, cell)
     # The lowest of about nine noisy points lies below the mean; q25 tells by how much without being
     # drawn up by vegetation.
-    noise = min(max(float(np.quantile(above[:: max(1, len(above) // 100_000)], 0.25)), 0.0), TOLERANCE)
-    # Twice the slack below: only a stray echo lies under the lowest points, or else the surface is too coarse.
-    high = above > slack + 3 * noise
-    # The brink of a face or a trench shares its cell with the foot; it is level with the cell behind it.
-    brink, _ = raster_kernels.heights(points[high], maximum_filter(surface, 3), tilt, x0, y0, cell)
-    high[high] = np.abs(brink) > TOLERANCE + 3 * noise
-    return ~high & (above >= -2 * slack), high
+    above, _ = found.heights(cloud.sample(_NOISE_SAMPLE))
+    return replace(found, noise=min(max(float(np.quantile(above, 0.25)), 0.0), TOLERANCE))
 
 
 def _objects(surface: Array, cell: float) -> Mask:
@@ -182,40 +209,45 @@ def _steepness(surface: Array) -> Array:
     return total
 
 
-def _split_by_shape(cloud: PointCloud) -> tuple[PointCloud, PointCloud]:
-    nothing = np.zeros(len(cloud), dtype=bool)
+def _split_by_shape(cloud: Cloud) -> tuple[Cloud, Cloud]:
     try:
-        spacing = mean_spacing(cloud.points)
+        spacing = cloud.spacing()
     except ValueError:
-        return cloud, cloud.select(nothing)
-    ground, above = ground_mask(cloud.points, spacing)
-    return (cloud if ground.all() else cloud.select(ground)), cloud.select(above)
+        return cloud, _nothing(cloud)
+    surface = ground_surface(cloud, spacing)
+    ground, above = cloud.split(lambda block: surface.tell(block.points), 1, 2)
+    return ground, above
 
 
-def _split_by_class(cloud: PointCloud, skipped: tuple[int, ...]) -> tuple[PointCloud, PointCloud]:
-    ground = _is(cloud, GROUND_CLASSES)
-    return cloud.select(ground), cloud.select(~ground & ~_is(cloud, skipped))
+def _split_by_class(cloud: Cloud, skipped: tuple[int, ...]) -> tuple[Cloud, Cloud]:
+    parts = np.full(256, 2, np.uint8)
+    parts[list(skipped)] = 0
+    parts[list(GROUND_CLASSES)] = 1
+    ground, above = cloud.split(lambda block: parts[block.classes], 1, 2)
+    return ground, above
 
 
-def _is(cloud: PointCloud, classes: tuple[int, ...]) -> NDArray[np.bool_]:
-    if cloud.classes is None:
-        return np.zeros(len(cloud), dtype=bool)
-    table = np.zeros(256, dtype=bool)
-    table[list(classes)] = True
-    return table[cloud.classes]
+def _count(cloud: Cloud, classes: tuple[int, ...]) -> int:
+    return 0 if cloud.class_counts is None else int(cloud.class_counts[list(classes)].sum())
 
 
-def _without(cloud: PointCloud, classes: tuple[int, ...]) -> PointCloud:
-    unwanted = _is(cloud, classes)
-    return cloud.select(~unwanted) if unwanted.any() else cloud
+def _nothing(cloud: Cloud) -> Cloud:
+    return PointCloud(np.zeros((0, 3)), cloud.origin, None, cloud.crs, cloud.name)
 
 
-def _is_classified(cloud: PointCloud) -> bool:
-    ground = int(_is(cloud, GROUND_CLASSES).sum())
-    return ground >= max(FEWEST_GROUND, ENOUGH_GROUND * len(cloud))
+def _without(cloud: Cloud, classes: tuple[int, ...]) -> Cloud:
+    if not _count(cloud, classes):
+        return cloud
+    unwanted = np.zeros(256, dtype=bool)
+    unwanted[list(classes)] = True
+    return cloud.where(lambda block: ~unwanted[block.classes])
 
 
-def _choose(pre: PointCloud, post: PointCloud, notices: list[Notice]) -> Literal["classified", "filter"]:
+def _is_classified(cloud: Cloud) -> bool:
+    return _count(cloud, GROUND_CLASSES) >= max(FEWEST_GROUND, ENOUGH_GROUND * len(cloud))
+
+
+def _choose(pre: Cloud, post: Cloud, notices: list[Notice]) -> Literal["classified", "filter"]:
     """Decide what ``auto`` means for this pair, and say so where it is not plain."""
     told = [_is_classified(cloud) for cloud in (pre, post)]
     if all(told):
@@ -232,14 +264,13 @@ def _choose(pre: PointCloud, post: PointCloud, notices: list[Notice]) -> Literal
     return "filter"
 
 
-def _different_conventions(pre: PointCloud, post: PointCloud) -> list[Notice]:
+def _different_conventions(pre: Cloud, post: Cloud) -> list[Notice]:
     """Say where the two files' classes seem to mean different things."""
     found = []
     sets = [
-        set(np.flatnonzero(np.bincount(cloud.classes, minlength=256) > 0.005 * len(cloud)).tolist())
-        - {*_UNCLASSIFIED, *NOISE_CLASSES}
+        set(np.flatnonzero(cloud.class_counts > 0.005 * len(cloud)).tolist()) - {*_UNCLASSIFIED, *NOISE_CLASSES}
         for cloud in (pre, post)
-        if cloud.classes is not None
+        if cloud.class_counts is not None
     ]
     only = [", ".join(map(str, sorted(a - b))) or "none" for a, b in (sets, sets[::-1])]
     if sets[0] != sets[1]:
@@ -250,7 +281,7 @@ def _different_conventions(pre: PointCloud, post: PointCloud) -> list[Notice]:
                 f"{only[0]}; only in the later one: {only[1]}); what counts as ground may differ at their edges.",
             )
         )
-    shares = [float(_is(cloud, GROUND_CLASSES).mean()) for cloud in (pre, post)]
+    shares = [_count(cloud, GROUND_CLASSES) / len(cloud) for cloud in (pre, post)]
     if max(shares) > DENSITY_RATIO * min(shares):
         found.append(
             Notice(

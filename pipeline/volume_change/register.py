@@ -5,14 +5,14 @@ from typing import Literal
 import numpy as np
 from shapely import MultiPolygon
 
-from pipeline.clouds import PointCloud
+from pipeline.clouds import Cloud
 from pipeline.errors import RegistrationFailed
 from pipeline.geometry.rigid import FREEDOMS, lift, turn_degrees
 from pipeline.volume_change.align import coarse, fine
 from pipeline.volume_change.align.cross_check import open3d_fit
 from pipeline.volume_change.align.freedoms import ALL, HEIGHT, NOTHING, TILT, Evidence, choose_freedoms
 from pipeline.volume_change.align.pair import Pair, Pose, shift_at
-from pipeline.volume_change.align.samples import NORMAL_SPACINGS
+from pipeline.volume_change.align.samples import NORMAL_SPACINGS, THINNABLE, WITNESSES
 from pipeline.volume_change.types import Notice, Registration
 
 AGREES = 0.6  # share of agreeing anchors that only a right pose reaches
@@ -36,8 +36,8 @@ _REMEDY = "Check that both surveys show the same site and come in the same coord
 
 
 def register(
-    pre: PointCloud,
-    post: PointCloud,
+    pre: Cloud,
+    post: Cloud,
     stable: MultiPolygon,
     *,
     engine: Literal["auto", "none", "open3d"] = "auto",
@@ -74,9 +74,9 @@ def register(
     return _report(_settled_on_stable_ground(base, free), base, free)
 
 
-def _pair(pre: PointCloud, post: PointCloud, stable: MultiPolygon) -> Pair:
+def _pair(pre: Cloud, post: Cloud, stable: MultiPolygon) -> Pair:
     try:
-        return Pair(pre.points, post.points, stable)
+        return Pair(pre, post, stable)
     except ValueError as reason:
         raise RegistrationFailed(
             f"The surveys cannot be compared: {reason}.",
@@ -218,13 +218,13 @@ def _trusted(delivered: Pose) -> Registration:
 def _open3d(delivered: Pose) -> Pose:
     start = _best(delivered)
     pair = delivered.pair
-    matrix = open3d_fit(pair.pre, pair.post, start.matrix, pair.spacing)
+    matrix = open3d_fit(pair.pre.sample(THINNABLE), pair.post.sample(THINNABLE), start.matrix, pair.spacing)
     return Pose(pair, matrix, f"{start.how}, Open3D point to plane")
 
 
 def _warnings(pose: Pose) -> tuple[Notice, ...]:
     found = []
-    shift = shift_at(pose.pair.post, pose.matrix)
+    shift = shift_at(pose.pair.post.sample(WITNESSES), pose.matrix)
     if pose.how.startswith("relief search"):
         found.append(
             Notice(

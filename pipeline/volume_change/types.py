@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely import MultiPolygon
 
-from pipeline.clouds import PointCloud
+from pipeline.clouds import Cloud
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -40,8 +40,8 @@ class Surveys:
         warnings: What was mended or assumed while reading.
     """
 
-    pre: PointCloud
-    post: PointCloud
+    pre: Cloud
+    post: Cloud
     stable: MultiPolygon
     unit: str = "metre"
     warnings: tuple[Notice, ...] = ()

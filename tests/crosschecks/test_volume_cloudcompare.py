@@ -9,6 +9,7 @@ from benchmarks.scenes import ORIGIN, Bump, Scene, hills
 from pipeline.volume_change.comparison.difference import compare, surface
 from pipeline.volume_change.types import Difference, Raster
 from tests.crosschecks.tools import Array, cloudcompare_volume
+from tests.pipeline.volume_change.pairs import cloud
 
 SIZE = 60
 CELL = 1.0
@@ -27,7 +28,7 @@ def ours(pre: Array, post: Array) -> Difference:
     edge = GAP + CELL / 2
     cells = round((SIZE + 2 * edge) / CELL)
     raster = Raster(-edge, -edge, CELL, cells, cells)
-    return compare(surface(pre, raster), surface(post, raster), raster)
+    return compare(surface(cloud(pre), raster), surface(cloud(post), raster), raster)
 
 
 def volumes(diff: Difference) -> tuple[float, float, float]:

@@ -12,13 +12,13 @@ from scipy.spatial import Delaunay
 
 from app import samples
 from benchmarks.scenes import ORIGIN, Bump, Scene, Surface, hills
-from pipeline.geometry.spacing import mean_spacing
 from pipeline.volume_change.comparison.difference import choose_cell, common_raster, compare, surface
 from pipeline.volume_change.ground import select_ground
 from pipeline.volume_change.read import read_surveys
 from pipeline.volume_change.register import register
 from pipeline.volume_change.types import Difference, Raster
 from tests.crosschecks.tools import Array
+from tests.pipeline.volume_change.pairs import cloud
 
 SIZE = 60.0
 BUMPS = (Bump(15, 20, 8, 1.2), Bump(42, 15, 6, -0.8), Bump(35, 42, 12, -1.5))
@@ -72,7 +72,7 @@ def framed(points: Array, height: Surface) -> Array:
 def ours(pre: Array, post: Array, cell: float) -> Difference:
     cells = round(SIZE / cell)
     raster = Raster(0.0, 0.0, cell, cells, cells)
-    return compare(surface(pre, raster), surface(post, raster), raster)
+    return compare(surface(cloud(pre), raster), surface(cloud(post), raster), raster)
 
 
 def test_two_planes_enclose_what_geometry_says() -> None:
@@ -85,8 +85,8 @@ def test_two_planes_enclose_what_geometry_says() -> None:
         return 0.28 * x - 0.17 * y + 1.5
 
     clouds = [rng.uniform(0, SIZE, (40_000, 3)) for _ in range(2)]
-    for cloud, plane in zip(clouds, (low, high), strict=True):
-        cloud[:, 2] = plane(cloud[:, 0], cloud[:, 1])
+    for points, plane in zip(clouds, (low, high), strict=True):
+        points[:, 2] = plane(points[:, 0], points[:, 1])
     diff = ours(*clouds, 1.0)
     prisms = [Prisms(framed(cloud, plane)).volume for cloud, plane in zip(clouds, (low, high), strict=True)]
     exact = (high(SIZE / 2, SIZE / 2) - low(SIZE / 2, SIZE / 2)) * SIZE**2  # the height in the middle times the area
@@ -96,8 +96,8 @@ def test_two_planes_enclose_what_geometry_says() -> None:
     # Ours adds one point's worth of scatter to the slope's fit, which so comes out too flat by 1 in as many as the
     # 3 × 3 cells hold. That multiplies the points' mean offset, whose variance is cell²/12n along the slope.
     left = 0.0
-    for cloud, steepness in zip(clouds, (0.3**2 + 0.2**2, 0.28**2 + 0.17**2), strict=True):
-        count, _, _ = np.histogram2d(cloud[:, 1], cloud[:, 0], bins=int(SIZE), range=[[0, SIZE], [0, SIZE]])
+    for points, steepness in zip(clouds, (0.3**2 + 0.2**2, 0.28**2 + 0.17**2), strict=True):
+        count, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=int(SIZE), range=[[0, SIZE], [0, SIZE]])
         about = convolve(np.maximum(count - 1, 0), np.ones((3, 3)), mode="constant")
         left += float((steepness / (about + 1) ** 2 / (12 * count)).sum())
     assert left**0.5 < 1e-5 * exact
@@ -157,17 +157,17 @@ def park() -> Park:
     surveys = read_surveys({label: SAMPLE / name for label, name in names.items()})
     ground = select_ground(surveys.pre, surveys.post)
     found = register(ground.pre, ground.post, surveys.stable)
-    clouds = [alone(ground.pre.points), alone(ground.post.moved(found.matrix).points)]
-    cell = choose_cell(*(mean_spacing(points) for points in clouds))
+    clouds = [cloud(alone(survey.points)) for survey in (ground.pre, ground.post.moved(found.matrix))]
+    cell = choose_cell(*(survey.spacing() for survey in clouds))
     raster = common_raster(*clouds, cell)
-    grids = [surface(points, raster) for points in clouds]
+    grids = [surface(survey, raster) for survey in clouds]
     diff = compare(*grids, raster)
     fine = 6  # places along each edge of a cell
     x = raster.x0 + (np.arange(raster.cols * fine) + 0.5) * cell / fine
     y = raster.y0 + (np.arange(raster.rows * fine) + 0.5) * cell / fine
     heights, variance = [], 0.0
-    for points, grid in zip(clouds, grids, strict=True):
-        prisms = Prisms(points)
+    for survey, grid in zip(clouds, grids, strict=True):
+        prisms = Prisms(survey.points)
         prisms.areas[prisms.longest > LONGEST * cell] = 0.0  # these bridge water
         heights.append(prisms.at(x, y))
         variance += float(np.nanmedian(grid.scatter) * (prisms.weights**2).sum())

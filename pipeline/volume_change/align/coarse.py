@@ -6,6 +6,7 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter
 
+from pipeline.clouds import Cloud
 from pipeline.geometry import raster_kernels
 from pipeline.geometry.extent import grid_over, trimmed_extent
 from pipeline.geometry.rigid import apply, lift, motion
@@ -51,26 +52,26 @@ def overlap(pre: Thinned, post: Thinned, matrix: Array) -> float:
     return float((held[0] & held[1]).sum() / max(1, min(held[0].sum(), held[1].sum())))
 
 
-def high_pass_correlation(pre: Array, post: Array, matrix: Array, spacing: float) -> float:
+def high_pass_correlation(pre: Cloud, post: Cloud, matrix: Array, spacing: float) -> float:
     """Correlate the short waves of both surveys' relief: high only if one lies on the other.
 
     Unlike residuals it survives real change, and unlike plain correlation it is not fooled by a common slope.
 
     Args:
-        pre: The reference, metres, shape (n, 3).
-        post: The later survey, shape (m, 3).
+        pre: The reference.
+        post: The later survey.
         matrix: Motion later → reference, 4 × 4.
         spacing: The larger mean spacing of the pair, metres.
 
     Returns:
         −1 to 1; 0 where there is nothing to compare.
     """
-    low, high = trimmed_extent(pre)
+    low, high = trimmed_extent(pre.outline())
     cell = max(float((high - low).max()) / WITNESS_CELLS, 2 * spacing)
     cols, rows = (int(e // cell) + 1 for e in high - low)
     grids = []
-    for points, by in ((pre, np.eye(4)), (post, matrix)):
-        sample = points[:: max(1, len(points) // THINNABLE)]
+    for cloud, by in ((pre, np.eye(4)), (post, matrix)):
+        sample = cloud.sample(THINNABLE)
         sums = raster_kernels.cell_sums(sample, by, float(low[0]), float(low[1]), cell, rows, cols)
         grids.append(_means(sums))
     common = np.isfinite(grids[0]) & np.isfinite(grids[1])

@@ -7,8 +7,8 @@ import numpy as np
 from shapely import MultiPolygon
 
 from pipeline.abreast import both
+from pipeline.clouds import Cloud
 from pipeline.geometry.rigid import apply, lift
-from pipeline.geometry.spacing import mean_spacing
 from pipeline.volume_change.align import coarse, fine, samples
 from pipeline.volume_change.types import Array
 
@@ -19,20 +19,20 @@ class Pair:
     """Two surveys with fixed budgets of samples, each made when it is first needed.
 
     Args:
-        pre: Ground of the reference, metres, shape (n, 3).
-        post: Ground of the later survey, metres, shape (m, 3).
+        pre: Ground of the reference.
+        post: Ground of the later survey.
         stable: Ground that did not move, in the reference's frame; may be empty.
 
     Raises:
         ValueError: If a survey has no two points at different places.
     """
 
-    def __init__(self, pre: Array, post: Array, stable: MultiPolygon) -> None:
+    def __init__(self, pre: Cloud, post: Cloud, stable: MultiPolygon) -> None:
         self.pre = pre
         self.post = post
         self.stable = stable
         self._judged: tuple[Array, fine.Distances] | None = None
-        self.spacing = max(both(mean_spacing, (pre,), (post,)))
+        self.spacing = max(both(lambda cloud: cloud.spacing(), (pre,), (post,)))
 
     @cached_property
     def anchors(self) -> samples.Anchors:
@@ -84,7 +84,8 @@ class Pair:
 
     def _thinned(self, spacings: float, budget: int) -> tuple[samples.Thinned, samples.Thinned]:
         options = self.spacing, spacings, budget
-        return both(samples.thinned, (self.pre, *options), (self.post, *options))
+        pre, post = (cloud.sample(samples.THINNABLE) for cloud in (self.pre, self.post))
+        return both(samples.thinned, (pre, *options), (post, *options))
 
     @cached_property
     def _region(self) -> samples.Region:
@@ -140,7 +141,7 @@ class Pose:
 
     def apart(self, other: "Pose") -> float:
         """How far two poses put the same site from each other, root mean square, metres."""
-        points = self.pair.post[:: max(1, len(self.pair.post) // samples.WITNESSES)]
+        points = self.pair.post.sample(samples.WITNESSES)
         return float(np.sqrt(((apply(self.matrix, points) - apply(other.matrix, points)) ** 2).sum(axis=1).mean()))
 
     def lifted(self) -> "Pose":

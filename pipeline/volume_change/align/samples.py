@@ -6,6 +6,7 @@ import numpy as np
 import shapely
 from scipy.ndimage import binary_dilation
 
+from pipeline.clouds import Cloud
 from pipeline.geometry import raster_kernels
 from pipeline.geometry.cells import CellList, cylinder_stats, normals
 from pipeline.geometry.extent import grid_over
@@ -83,33 +84,33 @@ class Region:
     y0: float
     cell: float
 
-    def pick(self, points: Array, matrix: Array, *, wide: bool) -> Array:
+    def pick(self, cloud: Cloud, matrix: Array, *, wide: bool) -> Array:
         """Return the points that ``matrix`` moves into the region, at most about ``INDEXED`` of them."""
         mask = self.wide if wide else self.mask
-        found = raster_kernels.inside(points, matrix, mask, self.x0, self.y0, self.cell, 1)
+        found = np.vstack(
+            [
+                raster_kernels.inside(block.points, matrix, mask, self.x0, self.y0, self.cell, 1)
+                for block in cloud.blocks()
+            ]
+        )
         return found[:: max(1, round(len(found) / INDEXED))]
 
 
-def tiles(points: Array, spacing: float, area: shapely.MultiPolygon | None) -> Region:
+def tiles(cloud: Cloud, spacing: float, area: shapely.MultiPolygon | None) -> Region:
     """Choose where to look: well-spread square tiles that hold about ``INDEXED`` points at this spacing.
 
     Args:
-        points: The reference survey, metres, shape (n, 3).
+        cloud: The reference survey.
         spacing: The larger mean spacing of the pair, metres.
         area: Only tiles in these polygons; None for the whole survey.
     """
     edge = TILE_SPACINGS * spacing
     radius = CORE_SPACINGS * spacing
-    corners = points if area is None else np.array(area.bounds).reshape(2, 2)
+    corners = cloud.outline() if area is None else np.array(area.bounds).reshape(2, 2)
     x0, y0, cell, rows, cols = grid_over(corners, max(edge / 8 if area is None else radius, 1e-6), _MASK_CELLS)
     x, y = x0 + (np.arange(cols) + 0.5) * cell, y0 + (np.arange(rows) + 0.5) * cell
     if area is None:
-        mask = (
-            raster_kernels.cell_sums(points[:: max(1, len(points) // THINNABLE)], np.eye(4), x0, y0, cell, rows, cols)[
-                0
-            ]
-            > 0
-        )
+        mask = raster_kernels.cell_sums(cloud.sample(THINNABLE), np.eye(4), x0, y0, cell, rows, cols)[0] > 0
     else:
         # A cell counts if its middle is near the polygons; the anchors themselves are tested exactly.
         shapely.prepare(grown := area.buffer(cell))
@@ -181,16 +182,16 @@ class Anchors:
         return self.select(keep) if len(self) > most else self
 
 
-def spread_anchors(points: Array, spacing: float, region: Region, area: shapely.MultiPolygon | None = None) -> Anchors:
+def spread_anchors(cloud: Cloud, spacing: float, region: Region, area: shapely.MultiPolygon | None = None) -> Anchors:
     """Pick well-spread points of the reference with a plane around each.
 
     Args:
-        points: The reference survey, metres, shape (n, 3).
+        cloud: The reference survey.
         spacing: The larger mean spacing of the pair, metres.
         region: Where to look.
         area: Polygons that anchors must lie in, exactly; None for no limit.
     """
-    near = region.pick(points, np.eye(4), wide=True)
+    near = region.pick(cloud, np.eye(4), wide=True)
     radius = CORE_SPACINGS * spacing
     chosen = raster_kernels.inside(near, np.eye(4), region.mask, region.x0, region.y0, region.cell, 1)
     if len(chosen):
@@ -219,17 +220,17 @@ class Later:
     """The later survey, indexed where the anchors of a region look under some motion.
 
     Args:
-        points: The survey, metres, shape (n, 3).
+        cloud: The survey.
         spacing: The larger mean spacing of the pair, metres.
         region: Where the anchors lie, in the reference's frame.
     """
 
-    def __init__(self, points: Array, spacing: float, region: Region) -> None:
-        self._points = points
+    def __init__(self, cloud: Cloud, spacing: float, region: Region) -> None:
+        self._cloud = cloud
         self._region = region
         self._cell = CORE_SPACINGS * spacing
         self._matrix = np.full((4, 4), np.nan)
-        self._index = CellList.build(points[:0], self._cell)
+        self._index = CellList.build(np.zeros((0, 3)), self._cell)
 
     def at(self, matrix: Array) -> CellList:
         """Return an index that holds what anchors see if the survey is moved by ``matrix`` (4 × 4)."""
@@ -239,5 +240,5 @@ class Later:
         shifts = apply(inverse(matrix), corners) - apply(inverse(self._matrix), corners)
         if not np.abs(shifts[:, :2]).max() <= self._cell:
             self._matrix = matrix
-            self._index = CellList.build(self._region.pick(self._points, matrix, wide=True), self._cell)
+            self._index = CellList.build(self._region.pick(self._cloud, matrix, wide=True), self._cell)
         return self._index

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from pipeline.clouds import PointCloud, Points
+from pipeline.clouds import Cloud
 from pipeline.errors import RegistrationFailed
-from pipeline.geometry.raster_kernels import bounds
 from pipeline.volume_change.comparison import difference_kernels as kernels
 from pipeline.volume_change.comparison.border import closed
 from pipeline.volume_change.types import Array, Difference, Mask, Raster
@@ -48,18 +47,18 @@ def choose_cell(pre_spacing: float, post_spacing: float, override: float | None 
     return override if override is not None else CELL_IN_SPACINGS * max(pre_spacing, post_spacing)
 
 
-def common_raster(pre: Points, post: Points, cell: float) -> Raster:
+def common_raster(pre: Cloud, post: Cloud, cell: float) -> Raster:
     """Return the grid over the box that both surveys reach.
 
     Raises:
         RegistrationFailed: If the boxes do not meet.
     """
-    (pre_low, pre_high), (post_low, post_high) = bounds(pre), bounds(post)
-    low, high = np.maximum(pre_low, post_low), np.minimum(pre_high, post_high)
+    (pre_low, pre_high), (post_low, post_high) = pre.extent, post.extent
+    low, high = np.maximum(pre_low, post_low)[:2], np.minimum(pre_high, post_high)[:2]
     most = MOST_CELLS_PER_POINT * (len(pre) + len(post)) + 1e6
     if np.prod(np.maximum(high - low, 0.0)) / cell**2 > most:
         # Stray points far away stretch the box beyond what the points could fill.
-        both = [np.quantile(p[:: max(1, len(p) // 100_000), :2], [0.001, 0.999], axis=0) for p in (pre, post)]
+        both = [np.quantile(cloud.sample(100_000)[:, :2], [0.001, 0.999], axis=0) for cloud in (pre, post)]
         low, high = np.maximum(both[0][0], both[1][0]) - cell, np.minimum(both[0][1], both[1][1]) + cell
     if np.any(high <= low):
         raise RegistrationFailed(
@@ -70,14 +69,16 @@ def common_raster(pre: Points, post: Points, cell: float) -> Raster:
     return Raster(float(low[0]), float(low[1]), float(cell), rows, cols)
 
 
-def surface(points: Points, raster: Raster) -> Surface:
+def surface(cloud: Cloud, raster: Raster) -> Surface:
     """Bin one survey: slope-detrended means with their variance, from ten sums a cell in one pass.
 
     The variance of a mean is max(own, site median) / n: the few points of a thin cell often agree by chance.
     """
     rows, cols, cell = raster.rows, raster.cols, raster.cell
-    z0 = float(np.median(points[:: max(1, len(points) // 10_000), 2])) if len(points) else 0.0
-    sums = kernels.moments(points, raster.x0, raster.y0, cell, rows, cols, z0)
+    z0 = float(np.median(cloud.sample(10_000)[:, 2])) if len(cloud) else 0.0
+    sums = np.zeros((rows * cols, 10))
+    for block in cloud.blocks():
+        kernels.moments(block.points, raster.x0, raster.y0, cell, rows, cols, z0, sums)
     kernels.scatter(sums)
     height, count, residual, leverage, roughness = kernels.detrended(sums, rows, cols, cell)
     enough = count >= (5.0 if np.any(count >= 5.0) else 2.0)
@@ -154,7 +155,7 @@ def interpolated(values: Array, known: Mask) -> Array:
     return np.asarray(np.nan_to_num(result))
 
 
-def difference(pre: PointCloud, post: PointCloud, cell: float) -> Difference:
+def difference(pre: Cloud, post: Cloud, cell: float) -> Difference:
     """Return the height change of each cell that both surveys saw.
 
     Args:
@@ -165,5 +166,5 @@ def difference(pre: PointCloud, post: PointCloud, cell: float) -> Difference:
     Raises:
         RegistrationFailed: If the surveys do not overlap.
     """
-    raster = common_raster(pre.points, post.points, cell)
-    return compare(surface(pre.points, raster), surface(post.points, raster), raster)
+    raster = common_raster(pre, post, cell)
+    return compare(surface(pre, raster), surface(post, raster), raster)

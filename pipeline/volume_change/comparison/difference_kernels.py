@@ -10,13 +10,12 @@ OWN_PLANE = 8.0  # points from which a cell may have a plane of its own
 
 
 @njit(cache=True, nogil=True)
-def moments(points: Array, x0: float, y0: float, cell: float, rows: int, cols: int, z0: float) -> Array:
-    """Return the ten sums of each cell: 1, x, y, z, xx, xy, yy, xz, yz, zz.
+def moments(points: Array, x0: float, y0: float, cell: float, rows: int, cols: int, z0: float, sums: Array) -> None:
+    """Add the points to the ten sums of each cell: 1, x, y, z, xx, xy, yy, xz, yz, zz, shape (rows * cols, 10).
 
     x and y are metres from the cell's centre and z metres from ``z0``, which keeps the squares small.
-    Shape (rows * cols, 10); points outside the raster are left out.
+    Points outside the raster are left out.
     """
-    sums = np.zeros((rows * cols, 10))
     for i in range(points.shape[0]):
         u = (points[i, 0] - x0) / cell
         v = (points[i, 1] - y0) / cell
@@ -38,7 +37,6 @@ def moments(points: Array, x0: float, y0: float, cell: float, rows: int, cols: i
         s[7] += x * z
         s[8] += y * z
         s[9] += z * z
-    return sums
 
 
 @njit(cache=True, nogil=True)
@@ -122,31 +120,45 @@ def detrended(sums: Array, rows: int, cols: int, cell: float) -> tuple[Array, Ar
 
 
 @njit(cache=True, nogil=True)
-def counts(points: Array, x0: float, y0: float, cell: float, rows: int, cols: int) -> Array:
-    """Return how many points each cell holds, shape (rows * cols,)."""
-    n = np.zeros(rows * cols)
+def counts(points: Array, x0: float, y0: float, cell: float, rows: int, cols: int, n: Array) -> None:
+    """Add how many points each cell holds to ``n``, shape (rows * cols,)."""
     for i in range(points.shape[0]):
         u = (points[i, 0] - x0) / cell
         v = (points[i, 1] - y0) / cell
         if 0.0 <= u < cols and 0.0 <= v < rows:
             n[int(v) * cols + int(u)] += 1.0
-    return n
 
 
 @njit(cache=True, nogil=True)
-def nearest_to_centre(points: Array, x0: float, y0: float, cell: float, rows: int, cols: int) -> NDArray[np.int64]:
-    """Return for each cell the point nearest to its centre in plan, −1 where it holds none."""
-    best = np.full(rows * cols, np.inf)
-    chosen = np.full(rows * cols, -1, np.int64)
+def nearest_to_centre(
+    points: Array, x0: float, y0: float, cell: float, rows: int, cols: int, slots: NDArray[np.int32],
+    best: Array, chosen: Array,
+) -> None:  # fmt: skip
+    """Keep for each cell that has a slot the point nearest to its centre in plan.
+
+    Args:
+        points: Metres, shape (n, 3).
+        x0: Lowest x, metres.
+        y0: Lowest y, metres.
+        cell: Edge of a cell, metres.
+        rows: Number of cells along y.
+        cols: Number of cells along x.
+        slots: Position of each cell in the results, −1 for none, shape (rows * cols,).
+        best: Squared distance of the nearest so far, in cells, infinite at first, shape (m,).
+        chosen: That point, shape (m, 3).
+    """
     for i in range(points.shape[0]):
         u = (points[i, 0] - x0) / cell
         v = (points[i, 1] - y0) / cell
         if not (0.0 <= u < cols and 0.0 <= v < rows):
             continue
-        k = int(v) * cols + int(u)
+        k = slots[int(v) * cols + int(u)]
+        if k < 0:
+            continue
         du, dv = u - int(u) - 0.5, v - int(v) - 0.5
         distance = du * du + dv * dv
         if distance < best[k]:
             best[k] = distance
-            chosen[k] = i
-    return chosen
+            chosen[k, 0] = points[i, 0]
+            chosen[k, 1] = points[i, 1]
+            chosen[k, 2] = points[i, 2]

@@ -1,9 +1,13 @@
 """How far did the surface move along its own normal? M3C2 at core points on the reference."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.abreast import both
-from pipeline.clouds import Points
+from pipeline.clouds import Cloud, Points
 from pipeline.geometry.cells import CellList, cylinder_stats, normals
 from pipeline.volume_change.comparison import difference_kernels as kernels
 from pipeline.volume_change.types import CorePoints, Mask, Raster
@@ -16,11 +20,11 @@ FEWEST = 4  # points of either survey in a cylinder
 TWO_SIDED = 1.96
 
 
-def core_points(points: Points, raster: Raster, wanted: Mask, most: int = MOST_CORES) -> Points:
+def core_points(cloud: Cloud, raster: Raster, wanted: Mask, most: int = MOST_CORES) -> Points:
     """Choose one reference point per wanted cell, the one nearest to its centre, and thin evenly beyond ``most``.
 
     Args:
-        points: Reference ground, m, shape (n, 3).
+        cloud: Reference ground.
         raster: The grid.
         wanted: Cells to have a core point, shape (rows, cols).
         most: Number of core points to keep.
@@ -28,14 +32,20 @@ def core_points(points: Points, raster: Raster, wanted: Mask, most: int = MOST_C
     Returns:
         Shape (m, 3).
     """
-    chosen = kernels.nearest_to_centre(points, raster.x0, raster.y0, raster.cell, raster.rows, raster.cols)
     step = 1
     while np.count_nonzero(wanted[::step, ::step]) > most:
         step += 1
     kept = np.zeros_like(wanted)
     kept[::step, ::step] = wanted[::step, ::step]
-    index = chosen[kept.ravel()]
-    return np.ascontiguousarray(points[index[index >= 0]])
+    count = np.count_nonzero(kept)
+    slots = np.full(kept.size, -1, np.int32)
+    slots[kept.ravel()] = np.arange(count, dtype=np.int32)
+    best, chosen = np.full(count, np.inf), np.zeros((count, 3))
+    for block in cloud.blocks():
+        kernels.nearest_to_centre(
+            block.points, raster.x0, raster.y0, raster.cell, raster.rows, raster.cols, slots, best, chosen
+        )
+    return np.ascontiguousarray(chosen[np.isfinite(best)])
 
 
 def m3c2(
@@ -72,3 +82,12 @@ def m3c2(
     distance = np.where(enough, mean2 - mean1, np.nan)
     lod95 = TWO_SIDED * (np.sqrt(noise) + registration_error)
     return CorePoints(cores, normal, distance, lod95, np.zeros(len(cores), np.int32))
+
+
+def joined(parts: Sequence[CorePoints], order: NDArray[np.intp]) -> CorePoints:
+    """Return the core points of several parts as one, taken in this order."""
+
+    def column(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])[order]
+
+    return CorePoints(*(column(name) for name in ("points", "normals", "distance", "lod95", "hull")))

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from shapely import MultiPolygon, box, union_all
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.clouds import PointCloud
+from pipeline.clouds import Cloud
 from pipeline.errors import StableAreaEmpty
 from pipeline.formats import crs
-from pipeline.formats.raw import extent
 from pipeline.formats.shape import Area, bounds_of, build_area
 from pipeline.formats.source import Source
 from pipeline.volume_change.inputs.agreement import Agreement
@@ -35,7 +34,7 @@ class Ground:
     system: crs.System | None
 
 
-def stable_area(ground: Ground, agreed: Agreement, clouds: Sequence[PointCloud], notices: list[Notice]) -> MultiPolygon:
+def stable_area(ground: Ground, agreed: Agreement, clouds: Sequence[Cloud], notices: list[Notice]) -> MultiPolygon:
     """Return the union of the stable polygons, local metres, valid and not empty.
 
     Args:
@@ -49,7 +48,7 @@ def stable_area(ground: Ground, agreed: Agreement, clouds: Sequence[PointCloud],
         StableAreaEmpty: If they lie outside both surveys.
     """
     origin = clouds[0].origin[:2]
-    corners = [extent(cloud.points) for cloud in clouds]
+    corners = [cloud.extent for cloud in clouds]
     extents = union_all([box(*low[:2], *high[:2]) for low, high in corners])
     area = build_area(ground.source, ground.rings, lambda ring: _in_metres(ground, agreed, ring, notices) - origin)
     target = None if agreed.shared is None else agreed.shared.metric

@@ -13,7 +13,7 @@ from shapely.affinity import translate
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.clouds import PointCloud
+from pipeline.clouds import Cloud
 from pipeline.volume_change.output.schema import SCHEMA
 from pipeline.volume_change.types import Analysis, Array, ErrorModel, Hull, Interval, Notice, Registration, Totals
 
@@ -225,7 +225,7 @@ def _stable(errors: ErrorModel) -> dict[str, Any]:
     return {**json_ready(errors.extra), **figures}
 
 
-def _survey(cloud: PointCloud, seen: Array, cell: float) -> dict[str, Any]:
+def _survey(cloud: Cloud, seen: Array, cell: float) -> dict[str, Any]:
     ground = float(np.isfinite(seen).sum()) * cell * cell
     return {
         "name": cloud.name,

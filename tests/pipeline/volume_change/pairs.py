@@ -66,7 +66,7 @@ def analyse_scene(pair: Scene, **options: object) -> Analysis:
 def found_in(pair: Scene, cell: float) -> tuple[Changes, Field]:
     pre, post = clouds_of(pair)
     diff = difference(pre, post, cell)
-    counts = [surface(c.points, diff.raster).count for c in (pre, post)]
+    counts = [surface(c, diff.raster).count for c in (pre, post)]
     stable = stable_ground(diff, stable_of(pair), *counts)
     _, covariance = error_model(diff, stable)
     field = Field(diff.change, diff.variance, np.isfinite(diff.change), covariance, cell)

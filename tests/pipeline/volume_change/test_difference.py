@@ -23,8 +23,8 @@ def plane(n: int, size: float, noise: float = 0.0, slope: tuple[float, float] = 
 
 def test_a_tilted_plane_is_met_at_every_cell_centre_wherever_the_points_fell() -> None:
     points = plane(5000, 20.0)
-    raster = common_raster(points, points, 1.0)
-    height = surface(points, raster).height
+    raster = common_raster(cloud(points), cloud(points), 1.0)
+    height = surface(cloud(points), raster).height
     col, row = np.meshgrid(np.arange(raster.cols), np.arange(raster.rows))
     truth = 0.3 * (raster.x0 + col + 0.5) - 0.2 * (raster.y0 + row + 0.5)
     inner = np.s_[1:-1, 1:-1]
@@ -54,8 +54,8 @@ def test_a_thin_cell_whose_points_agree_by_chance_is_not_thought_sure() -> None:
     crowd = plane(4000, 20.0, 0.05, slope=(0, 0))
     crowd = crowd[~((crowd[:, 0] > 10) & (crowd[:, 0] < 11) & (crowd[:, 1] > 10) & (crowd[:, 1] < 11))]
     twins = np.array([[10.4, 10.5, 0.2], [10.6, 10.5, 0.2]])
-    raster = common_raster(crowd, crowd, 1.0)
-    result = surface(np.vstack([crowd, twins]), raster)
+    raster = common_raster(cloud(crowd), cloud(crowd), 1.0)
+    result = surface(cloud(np.vstack([crowd, twins])), raster)
     assert result.count[10, 10] == 2
     assert result.variance[10, 10] > 0.8 * 0.05**2 / 2
 
@@ -80,7 +80,7 @@ def test_surveys_apart_are_refused() -> None:
 def test_a_stray_point_far_away_does_not_ask_for_all_memory() -> None:
     stray = [[90_000.0, 90_000.0, 0.0]]
     a, b = np.vstack([plane(2000, 20.0), stray]), np.vstack([plane(2000, 20.0), stray])
-    raster = common_raster(a, b, 0.5)
+    raster = common_raster(cloud(a), cloud(b), 0.5)
     assert raster.rows * raster.cols < 1_100_000
 
 
@@ -96,8 +96,8 @@ def test_narrow_gaps_are_bridged_and_wide_ones_are_not() -> None:
     pre, post = plane(20_000, 30.0), plane(20_000, 30.0, lift=0.4)
     narrow = (post[:, 0] > 10.2) & (post[:, 0] < 11.8)
     wide = (post[:, 0] > 20) & (post[:, 0] < 26)
-    raster = common_raster(pre, pre, 1.0)
-    result = compare(surface(pre, raster), surface(post[~narrow & ~wide], raster), raster)
+    raster = common_raster(cloud(pre), cloud(pre), 1.0)
+    result = compare(surface(cloud(pre), raster), surface(cloud(post[~narrow & ~wide]), raster), raster)
     bridged = across_gaps(result)
     column = int(11 - raster.x0)
     assert np.isfinite(bridged[5:-5, column - 1 : column + 1]).all()
@@ -108,8 +108,8 @@ def test_narrow_gaps_are_bridged_and_wide_ones_are_not() -> None:
 def test_border_cells_that_one_survey_saw_do_not_make_a_tilted_plane_change() -> None:
     points = plane(20_000, 30.0)
     ragged = (points[:, 0] > 29) & (np.floor(points[:, 1]) % 2 == 0)
-    raster = common_raster(points, points, 1.0)
-    result = compare(surface(points, raster), surface(points[~ragged], raster), raster)
+    raster = common_raster(cloud(points), cloud(points), 1.0)
+    result = compare(surface(cloud(points), raster), surface(cloud(points[~ragged]), raster), raster)
     filled = like_neighbours(result)
     assert np.isfinite(filled).sum() > np.isfinite(result.change).sum() + 10
     rise = 0.3 * 1.0  # over one cell: what a surface that leans inwards would be wrong by

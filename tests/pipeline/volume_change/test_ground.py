@@ -7,10 +7,16 @@ import pytest
 from benchmarks.scenes import ORIGIN, SIX_CHANGES, Bump, Plateau, Scene, Surface, flat, hills, quarry
 from pipeline.clouds import PointCloud
 from pipeline.errors import InputInvalid
-from pipeline.volume_change.ground import ground_mask, select_ground
+from pipeline.volume_change.ground import ground_surface, select_ground
 
 SAMPLE = Path(__file__).resolve().parents[3] / "app" / "samples" / "ttp"
 RNG_SEED = 5
+
+
+def ground_mask(points, spacing):
+    """Return which points are ground, and which lie above it."""
+    told = ground_surface(PointCloud(points, ORIGIN), spacing).tell(points)
+    return told == 1, told == 2
 
 
 def survey(surface: Surface, classes: np.ndarray | None = None, **settings: object) -> PointCloud:

@@ -3,6 +3,7 @@ import pytest
 
 from pipeline.volume_change.comparison.difference import common_raster
 from pipeline.volume_change.comparison.m3c2 import NORMAL_RADIUS, RADIUS, core_points, m3c2
+from tests.pipeline.volume_change.pairs import cloud
 
 RNG = np.random.default_rng(11)
 
@@ -18,9 +19,9 @@ def brute_force(pre: np.ndarray, post: np.ndarray, core: np.ndarray, cell: float
     normal = np.linalg.svd(near - near.mean(axis=0))[2][2]
     normal *= np.sign(normal[2])
     sides = []
-    for cloud in (pre, post):
-        along = (cloud - core) @ normal
-        off = np.linalg.norm(cloud - core - along[:, None] * normal, axis=1)
+    for points in (pre, post):
+        along = (points - core) @ normal
+        off = np.linalg.norm(points - core - along[:, None] * normal, axis=1)
         sides.append(along[(off <= RADIUS * cell) & (np.abs(along) <= half)])
     s = sum(side.var(ddof=1) / len(side) for side in sides)
     return sides[1].mean() - sides[0].mean(), 1.96 * (np.sqrt(s) + 0.005)
@@ -58,17 +59,17 @@ def test_no_core_points_give_an_empty_result() -> None:
 
 def test_unchanged_ground_stays_below_its_level_of_detection_nineteen_times_in_twenty() -> None:
     pre, post = slope(30_000, gradient=0.0), slope(30_000, gradient=0.0)
-    raster = common_raster(pre, post, 0.4)
+    raster = common_raster(cloud(pre), cloud(post), 0.4)
     wanted = np.zeros((raster.rows, raster.cols), dtype=bool)
     wanted[::4, ::4] = True  # far enough apart that cylinders share no points
-    found = m3c2(pre, post, core_points(pre, raster, wanted), cell=0.4, half_length=2.0, registration_error=0.0)
+    found = m3c2(pre, post, core_points(cloud(pre), raster, wanted), cell=0.4, half_length=2.0, registration_error=0.0)
     assert np.nanmean(np.abs(found.distance) < found.lod95) == pytest.approx(0.95, abs=0.03)
 
 
 def test_core_points_are_reference_points_one_per_cell() -> None:
     pre = slope(5000)
-    raster = common_raster(pre, pre, 1.0)
-    cores = core_points(pre, raster, np.ones((raster.rows, raster.cols), bool))
+    raster = common_raster(cloud(pre), cloud(pre), 1.0)
+    cores = core_points(cloud(pre), raster, np.ones((raster.rows, raster.cols), bool))
     cells = np.floor((cores[:, :2] - [raster.x0, raster.y0]) / 1.0)
     assert len(np.unique(cells, axis=0)) == len(cores) == 400
     assert (np.abs(cores[:, None] - pre[None, :]).sum(axis=2).min(axis=1) == 0).all()
@@ -76,7 +77,7 @@ def test_core_points_are_reference_points_one_per_cell() -> None:
 
 def test_core_points_are_thinned_evenly_beyond_the_limit() -> None:
     pre = slope(5000)
-    raster = common_raster(pre, pre, 1.0)
-    cores = core_points(pre, raster, np.ones((raster.rows, raster.cols), bool), most=120)
+    raster = common_raster(cloud(pre), cloud(pre), 1.0)
+    cores = core_points(cloud(pre), raster, np.ones((raster.rows, raster.cols), bool), most=120)
     assert 80 <= len(cores) <= 120
     assert np.ptp(cores[:, 0]) > 17
