@@ -23,7 +23,7 @@ from pipeline.volume_change.comparison.m3c2 import NORMAL_RADIUS, SHORTEST, core
 from pipeline.volume_change.delineation.changes import Changes, find_changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.hulls import centre_of, outline
-from pipeline.volume_change.delineation.score import NO_EARTH, Higher, appearance, kind_of, score_of
+from pipeline.volume_change.delineation.score import NO_EARTH, Higher, appearance, ground_probability, kind_of, score_of
 from pipeline.volume_change.ground import Ground
 from pipeline.volume_change.notices import notices_of
 from pipeline.volume_change.types import (
@@ -40,6 +40,7 @@ from pipeline.volume_change.types import (
     Registration,
     Surveys,
 )  # fmt: skip
+from pipeline.volume_change.uncertainty.bumps import bumps
 from pipeline.volume_change.uncertainty.covariance import Covariance, estimate
 from pipeline.volume_change.uncertainty.stable import NMAD, StableGround, error_model, stable_ground
 from pipeline.volume_change.uncertainty.volumes import Measured, around, measure, site_totals, totals
@@ -100,7 +101,7 @@ def detect(
     field = replace(field, covariance=_background(field, changes, stable, errors))
     report(0.55, "measuring")
     measured = measure(changes, field)
-    hulls, order, kinds = _hulls(measured, changes, grids, min_score, classified="class" in ground.method)
+    hulls, order, kinds = _hulls(measured, changes, field, grids, covariance, min_score, ground.method)
     labels = _renumbered(changes.labels, order)
     kept = tuple(measured[i] for i in order)
     earth = np.array([True, *(kind not in NO_EARTH for kind in kinds)])[changes.labels]
@@ -161,10 +162,14 @@ def _trusted(grids: _Grids, method: str) -> Mask:
     return np.asarray(~binary_dilation(wide[pieces], EIGHT))
 
 
+def _gap(field: Field) -> int:
+    """Cells from hulls to what counts as unchanged."""
+    return max(3, round(BACKGROUND_GAP / field.cell))
+
+
 def _background(field: Field, changes: Changes, stable: StableGround, errors: ErrorModel) -> Covariance:
     """Estimate the covariance again from all ground that seems unchanged: the stable polygons may be small."""
-    gap = max(3, round(BACKGROUND_GAP / field.cell))
-    quiet = ~binary_dilation(changes.labels > 0, EIGHT, iterations=gap)
+    quiet = ~binary_dilation(changes.labels > 0, EIGHT, iterations=_gap(field))
     quiet &= field.usable
     rest = field.change[quiet & ~stable.cells]
     own = field.covariance
@@ -178,20 +183,28 @@ def _background(field: Field, changes: Changes, stable: StableGround, errors: Er
 
 
 def _hulls(
-    measured: tuple[Measured, ...], changes: Changes, grids: _Grids, min_score: float, *, classified: bool
+    measured: tuple[Measured, ...],
+    changes: Changes,
+    field: Field,
+    grids: _Grids,
+    stable: Covariance,
+    min_score: float,
+    method: str,
 ) -> tuple[tuple[Hull, ...], list[int], list[Kind]]:
     """Return the hulls that score enough, best first, the position of each in ``measured``, and the kind of all."""
     higher = {
-        sign: Higher(survey.height, survey.roughness, above)
+        sign: Higher(np.where(field.usable, survey.height, np.nan), survey.roughness, above)
         for sign, survey, above in ((-1, grids.before, grids.above[0]), (1, grids.after, grids.above[1]))
     }
     usual = max(each.usual for each in higher.values())
+    others = bumps(changes, replace(field, covariance=stable), _gap(field))
     rated, kinds = [], []
     for i, m in enumerate(measured):
         look = appearance(m, changes.change, higher[int(changes.signs[m.number])], usual, grids.diff.raster.cell)
-        kind = kind_of(look, classified=classified)
+        likely = ground_probability(look, classified="class" in method)
+        kind = kind_of(look, likely)
         kinds.append(kind)
-        score = score_of(m, float(changes.peaks[m.number]), kind)
+        score = score_of(m, float(others.excess[m.number]), float(others.share[m.number]), likely)
         if score >= min_score:
             rated.append((score, i, kind))
     rated.sort(key=lambda r: (-r[0], -abs(measured[r[1]].net), r[1]))

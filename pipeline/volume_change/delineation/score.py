@@ -5,25 +5,27 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from pipeline.volume_change.types import Array, Kind, Mask
+from pipeline.volume_change.types import EIGHT, Array, Kind, Mask
 from pipeline.volume_change.uncertainty.volumes import Measured
 
-# Logistic regression on 843 hulls of 820 synthetic scenes: hills, quarry and flat ground, 4–60 points/m²,
-# noise of 1–8 cm, correlated error of 0–25 mm, changes of 1–20 standard deviations, and none in 460 of them.
-Z_VOLUME, PEAK, CELLS, INTERCEPT = 3.55, 3.43, -0.25, -3.48
+# Logistic regressions on hulls of the set `fit` of benchmarks/worlds, real changes against bumps of the error, and
+# ground against plants and vehicles, each checked on kinds of worlds that were left out.
+Z_VOLUME, EXCESS, RARITY, NOISE = 2.86, -2.98, 1.98, -10.01
+MOST_EXCESS, MOST_RARE = 4.0, 20.0  # where both level off: more is no more telling
+NEAR, CONTRAST, SLENDER, STANDING, AREA, EARTH = -1.88, -0.96, -2.03, -1.31, 0.25, -6.08
 SMOOTHEST = 2.5e-5  # m², 5 mm: no survey of natural ground is smoother, so what is rougher is not yet a plant
 NO_EARTH: tuple[Kind, ...] = ("vegetation", "object")
-NOT_GROUND_AT_MOST = 0.2  # score of what looks like a plant or a vehicle
+NOT_GROUND_AT_MOST = 0.2  # how likely ground what looks like a plant is where ground was classified
 
-ROUGH = 1.5  # ln of roughness over the site's: plants stand at 4.5, vehicles at 3.0, earth at 0.1
-STANDS_OUT = 0.8  # ln of roughness inside over that around the hull
-ABOVE = 0.3  # share of points above the ground: plants and vehicles stand at 0.54, earth at 0.01
-STEEP_RIM = 0.7  # rise over run at the rim: vehicles stand at 1.6, plants at 0.6, earth at 0.14
-CLASSIFIED_ROUGH = 3.5  # ln roughness from which even classified ground is taken for a plant
-VEHICLE_AREA, VEHICLE_HEIGHT, VEHICLE_RIM = 25.0, 1.0, 1.0  # m², m, rise over run
+MOST_NEAR, LEAST_NEAR = 0.1, 0.02  # share of points above the ground around: scraps of vehicles have more, earth less
+MOST_CONTRAST = 4.0
+FLATTEST = 0.02  # height over width that is as flat as can be told
+LEAST_AREA, MOST_AREA = 1.0, 200.0  # m²
+CERTAIN_EARTH = 0.8  # how likely a hull called ground without reserve is
+STEEP_RIM = 1.0  # rise over run at the rim: vehicles stand at 1.6, plants at 0.6
+ROUGH, CLASSIFIED_ROUGH = 1.5, 3.5  # contrast and ln roughness from which even classified ground is taken for a plant
 STANDS = 0.25  # of its height: what stands rises above the ground around (0.4 to 1); where a pit came, it lay level
-SLENDER = 2.0  # height over width: no earth stands or falls like that, but what a filter left of a vehicle does
-CERTAIN_EARTH = 0.4  # ln roughness up to which a hull is called ground without reserve
+TALLEST = 2.0  # height over width: no earth stands or falls like that, but what a filter left of a vehicle does
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Appearance:
         roughness: ln of the within-cell variance over the site's median, median of the hull, of the survey that lies
             higher: what stands there in one survey only is in that one.
         contrast: How much rougher than its surroundings, ln.
-        above: Share of that survey's points that are not ground.
+        near: Share of that survey's points that are not ground on the two rings of cells around.
         rim_gradient: 80th percentile of the slope of the change along its rim, rise over run.
         area: Of its cells, m².
         height: Of its highest or deepest cell, m, ≥ 0.
@@ -44,27 +46,58 @@ class Appearance:
 
     roughness: float
     contrast: float
-    above: float
+    near: float
     rim_gradient: float
-    area: float = 100.0
-    height: float = 0.0
-    stands: float = 1.0
+    area: float
+    height: float
+    stands: float
+
+    @property
+    def slenderness(self) -> float:
+        """Height over width."""
+        return self.height / float(np.sqrt(self.area))
 
 
-def probability(measured: Measured, peak: float) -> float:
+def probability(measured: Measured, excess: float, share: float) -> float:
     """Return how likely the hull is a real change rather than noise, 0 to 1.
 
     Args:
         measured: The hull.
-        peak: Highest z over its threshold.
+        excess: How much higher the site's other bumps of its size are than the stable ground lets expect.
+        share: Of the site's ground that is the hull's: a site has few bumps as large as itself, and shows little
+            of what they are like.
     """
     z = abs(measured.net) / max(measured.sigma, 1e-9)
-    logit = (
+    return _logistic(
         Z_VOLUME * np.log(max(z, 1e-3))
-        + PEAK * np.log(max(peak, 1e-3))
-        + CELLS * np.log(float(measured.inside.sum()))
-        + INTERCEPT
+        + EXCESS * np.log(np.clip(excess, 1.0, MOST_EXCESS))
+        + RARITY * np.log(np.clip(1.0 / max(share, 1e-9), 1.0, MOST_RARE))
+        + NOISE
     )
+
+
+def ground_probability(look: Appearance, *, classified: bool = False) -> float:
+    """Return how likely a hull is ground rather than a plant or a vehicle, going by its looks, 0 to 1.
+
+    Args:
+        look: Of the hull.
+        classified: Whether ground was told apart by the files' classes: it was then found beneath plants, so
+            points above it mean nothing, and banks are rough in cells of many metres; only the extreme counts.
+    """
+    if classified:
+        rough = look.roughness > CLASSIFIED_ROUGH and look.contrast > ROUGH and look.stands >= STANDS
+        return NOT_GROUND_AT_MOST if rough or look.slenderness > TALLEST else 1.0
+    return _logistic(
+        NEAR * np.log(LEAST_NEAR + min(look.near, MOST_NEAR))
+        + CONTRAST * np.clip(look.contrast, 0.0, MOST_CONTRAST)
+        + SLENDER * np.log(FLATTEST + look.slenderness)
+        + STANDING * np.clip(look.stands, 0.0, 1.0)
+        + AREA * np.log(np.clip(look.area, LEAST_AREA, MOST_AREA))
+        + EARTH
+    )
+
+
+def _logistic(logit: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
 
 
@@ -73,7 +106,7 @@ class Higher:
     """The survey that lies higher within hulls of one sign; all arrays have the raster's shape.
 
     Args:
-        height: Of the ground, m; NaN where unseen.
+        height: Of the ground, m; NaN where unseen or not to be trusted.
         roughness: Within-cell variance, m²; NaN where unknown.
         above: Share of points that are not ground.
     """
@@ -105,10 +138,11 @@ def appearance(measured: Measured, change: Array, higher: Higher, usual: float, 
     within = binary_erosion(inside)
     core = within if within.sum() >= 4 else inside
     own, around = (_median(higher.roughness[box][mask], usual) for mask in (core, near))
+    rings = binary_dilation(inside, EIGHT, iterations=2) & ~inside
     return Appearance(
         float(np.log(own / usual)),
         float(np.log(own / around)),
-        float(np.mean(higher.above[box][inside])),
+        float(np.mean(higher.above[box][rings])) if rings.any() else 0.0,
         _rim_gradient(np.where(np.isfinite(change[box]), change[box], 0.0), inside, cell),
         float(inside.sum()) * cell * cell,
         abs(measured.max_change),
@@ -141,38 +175,18 @@ def _rim_gradient(change: Array, inside: Mask, cell: float) -> float:
     return float(np.quantile(slope[rim], 0.8))
 
 
-def kind_of(look: Appearance, *, classified: bool = False) -> Kind:
-    """Return what a hull is, going by its looks.
+def kind_of(look: Appearance, likely: float) -> Kind:
+    """Return what a hull is, going by its looks and how likely it is ground.
 
-    Args:
-        look: Of the hull.
-        classified: Whether ground was told apart by the files' classes: it was then found beneath plants, so
-            points above it mean nothing, and banks are rough in cells of many metres; only the extreme counts.
-
-    >>> kind_of(Appearance(roughness=0.1, contrast=0.0, above=0.01, rim_gradient=0.14))
-    'ground'
-    >>> kind_of(Appearance(roughness=4.5, contrast=3.0, above=0.54, rim_gradient=0.58))
-    'vegetation'
-    >>> kind_of(Appearance(roughness=3.0, contrast=2.0, above=0.54, rim_gradient=1.6))
+    >>> car = Appearance(roughness=3.0, contrast=2.0, near=0.05, rim_gradient=1.6, area=9.0, height=1.6, stands=0.9)
+    >>> kind_of(car, ground_probability(car))
     'object'
     """
-    if look.height > SLENDER * np.sqrt(look.area):
-        return "object"
-    if look.stands < STANDS:  # below the ground around: nothing that stands there came or went
-        return "ground"
-    if classified:
-        return "vegetation" if look.roughness > CLASSIFIED_ROUGH and look.contrast > ROUGH else "ground"
-    stands_out = look.contrast > STANDS_OUT
-    if stands_out and (look.roughness > ROUGH or look.above > ABOVE):
-        return "object" if look.rim_gradient > 2 * STEEP_RIM else "vegetation"
-    if stands_out and look.rim_gradient > STEEP_RIM and look.above > ABOVE / 3:
-        return "object"
-    if look.area < VEHICLE_AREA and look.height > VEHICLE_HEIGHT and look.rim_gradient > VEHICLE_RIM:
-        return "object"  # earth does not stand upright as high and narrow as that
-    return "unknown" if stands_out and look.roughness > CERTAIN_EARTH else "ground"
+    if likely < 0.5:
+        return "object" if look.rim_gradient > STEEP_RIM or look.slenderness > TALLEST else "vegetation"
+    return "ground" if likely > CERTAIN_EARTH else "unknown"
 
 
-def score_of(measured: Measured, peak: float, kind: Kind) -> float:
-    """Return the probability that the hull is a real change of the ground."""
-    real = probability(measured, peak)
-    return real * NOT_GROUND_AT_MOST if kind in NO_EARTH else real
+def score_of(measured: Measured, excess: float, share: float, likely: float) -> float:
+    """Return the probability that the hull is a real change of the ground, from that of ``ground_probability``."""
+    return probability(measured, excess, share) * likely

@@ -3,7 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.volume_change.delineation.score import Appearance, Higher, appearance, kind_of, probability, score_of
+from pipeline.volume_change.delineation.score import (
+    Appearance,
+    Higher,
+    appearance,
+    ground_probability,
+    kind_of,
+    probability,
+    score_of,
+)
 from pipeline.volume_change.uncertainty.volumes import Measured
 
 MASK = np.zeros((40, 40), bool)
@@ -11,47 +19,62 @@ MASK[12:28, 12:28] = True
 HULL = Measured(
     1, np.s_[0:40, 0:40], MASK.astype(float), MASK, 100.0, 2.0, 1.0, 0.0, 0.0, 5.0, 1.0, 0.6
 )  # fmt: skip
-EARTH = Appearance(roughness=0.1, contrast=0.05, above=0.01, rim_gradient=0.14)
-PLANT = Appearance(roughness=4.5, contrast=3.5, above=0.54, rim_gradient=0.58)
-VEHICLE = Appearance(roughness=3.0, contrast=2.0, above=0.54, rim_gradient=1.6)
+EARTH = Appearance(roughness=0.1, contrast=0.05, near=0.0, rim_gradient=0.14, area=60.0, height=1.0, stands=1.0)
+PLANT = Appearance(roughness=4.5, contrast=3.5, near=0.08, rim_gradient=0.58, area=5.0, height=1.2, stands=0.9)
+VEHICLE = Appearance(roughness=3.0, contrast=2.0, near=0.05, rim_gradient=1.6, area=9.0, height=1.6, stands=0.9)
 
 
 def test_a_strong_change_is_almost_certain_and_a_faint_one_is_not() -> None:
-    assert probability(HULL, 5.0) > 0.99
+    assert probability(HULL, 1.0, 0.02) > 0.99
     faint = replace(HULL, net=3.0)
-    assert probability(faint, 1.0) < 0.3
+    assert probability(faint, 1.0, 0.02) < 0.3
 
 
 @pytest.mark.parametrize(("worse", "better"), [(2.0, 20.0), (20.0, 200.0)])
 def test_more_volume_over_its_error_is_never_less_likely(worse: float, better: float) -> None:
-    assert probability(replace(HULL, net=worse), 1.2) <= probability(replace(HULL, net=better), 1.2)
+    assert probability(replace(HULL, net=worse), 1.0, 0.1) <= probability(replace(HULL, net=better), 1.0, 0.1)
+
+
+def test_a_hull_is_less_likely_where_the_site_has_higher_bumps_than_the_stable_ground_foretold() -> None:
+    doubtful = replace(HULL, net=20.0)
+    likely = [probability(doubtful, excess, 0.05) for excess in (0.5, 1.0, 2.0, 4.0)]
+    assert likely[0] == likely[1]  # calmer ground than foretold proves nothing
+    assert likely[1] > likely[2] > likely[3]
+
+
+def test_a_hull_of_half_the_site_needs_more_than_one_of_a_twentieth() -> None:
+    doubtful = replace(HULL, net=20.0)
+    assert probability(doubtful, 1.0, 0.5) < probability(doubtful, 1.0, 0.05) == probability(doubtful, 1.0, 0.001)
 
 
 @pytest.mark.parametrize("net", [0.0, 1e-12, 1e12])
-def test_a_score_is_a_probability_whatever_comes(net: float) -> None:
-    assert 0.0 <= probability(replace(HULL, net=net, white=0.0, correlated=0.0), 1.0) <= 1.0
+@pytest.mark.parametrize(("excess", "share"), [(0.0, 0.0), (1e9, 1.0)])
+def test_a_score_is_a_probability_whatever_comes(net: float, excess: float, share: float) -> None:
+    assert 0.0 <= probability(replace(HULL, net=net, white=0.0, correlated=0.0), excess, share) <= 1.0
 
 
 @pytest.mark.parametrize(("look", "kind"), [(EARTH, "ground"), (PLANT, "vegetation"), (VEHICLE, "object")])
 def test_earth_plants_and_vehicles_are_told_apart(look: Appearance, kind: str) -> None:
-    assert kind_of(look) == kind
+    assert kind_of(look, ground_probability(look)) == kind
 
 
-def test_a_small_upright_block_is_a_vehicle_if_it_stood_on_the_ground_and_earth_if_it_is_a_pit() -> None:
-    block = Appearance(roughness=0.3, contrast=0.3, above=0.0, rim_gradient=1.3, area=9.0, height=1.6, stands=0.9)
-    assert kind_of(block) == "object"
-    assert kind_of(replace(block, stands=0.05)) == "ground"
-    assert score_of(HULL, 5.0, "unknown") == probability(HULL, 5.0)
+def test_a_small_upright_heap_is_likelier_earth_if_nothing_of_it_was_taken_for_an_object() -> None:
+    heap = Appearance(roughness=0.3, contrast=0.1, near=0.0, rim_gradient=1.3, area=9.0, height=1.2, stands=1.0)
+    assert ground_probability(heap) > 0.5
+    assert ground_probability(replace(heap, near=0.1)) < 0.25
+    assert ground_probability(replace(heap, contrast=3.0)) < 0.5
+
+
+@pytest.mark.parametrize(("likely", "kind"), [(0.4, "object"), (0.6, "unknown"), (0.9, "ground")])
+def test_what_may_be_either_is_called_unknown(likely: float, kind: str) -> None:
+    assert kind_of(VEHICLE, likely) == kind
+    assert score_of(HULL, 1.0, 0.02, likely) == probability(HULL, 1.0, 0.02) * likely
 
 
 def test_what_is_higher_than_wide_is_no_earth() -> None:
-    pole = Appearance(roughness=0.3, contrast=0.3, above=0.0, rim_gradient=0.1, area=0.25, height=1.6, stands=0.0)
-    assert kind_of(pole) == "object"
-
-
-@pytest.mark.parametrize("rough", [PLANT, VEHICLE])
-def test_what_lies_below_the_ground_around_is_no_plant_and_no_vehicle_however_rough(rough: Appearance) -> None:
-    assert kind_of(replace(rough, stands=0.0)) == "ground"
+    pole = Appearance(roughness=0.3, contrast=0.3, near=0.0, rim_gradient=0.1, area=0.25, height=1.6, stands=0.0)
+    assert kind_of(pole, ground_probability(pole)) == "object"
+    assert ground_probability(pole, classified=True) < 0.25
 
 
 @pytest.mark.parametrize(("high", "stands"), [(0.6, 1.0), (0.0, 0.0)])
@@ -63,23 +86,20 @@ def test_what_stands_on_a_slope_is_told_from_a_pit_in_it(high: float, stands: fl
     assert look.stands == pytest.approx(stands, abs=1e-6)
 
 
-def test_a_bank_is_no_plant_where_the_ground_was_classified() -> None:
-    bank = Appearance(roughness=2.0, contrast=1.6, above=0.7, rim_gradient=0.1)
-    assert kind_of(bank, classified=True) == "ground"
-
-
-@pytest.mark.parametrize("kind", ["vegetation", "object"])
-def test_what_is_not_ground_scores_low(kind: str) -> None:
-    assert score_of(HULL, 5.0, kind) < 0.25
+def test_where_the_ground_was_classified_only_the_extreme_is_a_plant() -> None:
+    bank = replace(PLANT, roughness=2.0, contrast=1.6)
+    assert ground_probability(bank, classified=True) == 1.0
+    assert kind_of(PLANT, ground_probability(PLANT, classified=True)) == "vegetation"
+    assert ground_probability(replace(PLANT, stands=0.0), classified=True) == 1.0  # it lies below the ground around
 
 
 def test_a_rough_hull_on_smooth_ground_stands_out() -> None:
     roughness = np.where(MASK, 0.09, 0.0009)
     change = np.where(MASK, 0.6, 0.0)
-    look = appearance(HULL, change, Higher(change, roughness, np.where(MASK, 0.5, 0.0)), 0.0009, 0.5)
+    look = appearance(HULL, change, Higher(change, roughness, np.where(MASK, 0.0, 0.5)), 0.0009, 0.5)
+    assert look.near == 0.5
     assert look.roughness == pytest.approx(np.log(100), rel=1e-6)
     assert look.contrast == pytest.approx(np.log(100), rel=1e-6)
-    assert look.above == 0.5
     assert look.area == MASK.sum() * 0.25
     # A step of 0.6 m over the two cells of a central difference.
     assert look.rim_gradient == pytest.approx(0.6, rel=0.01)
@@ -91,9 +111,9 @@ def test_unknown_roughness_counts_as_usual() -> None:
     assert (look.roughness, look.contrast) == (0.0, 0.0)
 
 
-def test_a_vehicle_that_the_ground_filter_cut_low_is_an_object() -> None:
-    remains = Appearance(roughness=1.0, contrast=1.2, above=0.2, rim_gradient=1.0)
-    assert kind_of(remains) == "object"
+def test_a_vehicle_that_the_ground_filter_cut_low_is_no_earth() -> None:
+    remains = Appearance(roughness=1.0, contrast=1.2, near=0.09, rim_gradient=1.0, area=5.0, height=0.9, stands=0.8)
+    assert ground_probability(remains) < 0.5
 
 
 def test_a_strip_too_narrow_for_a_gradient_has_none() -> None:
