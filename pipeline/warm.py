@@ -17,7 +17,7 @@ SIDE, POINTS = 40.0, 20_000
 
 
 def warm() -> None:
-    """Run the volume change on a waved field with a mound and a bush, unclassified, turned a little.
+    """Run the volume change on a waved field with a mound beside its pit and a bush, unclassified, turned a little.
 
     Every kernel is used, those that draw included; the plotting library finds its fonts on the way.
     """
@@ -26,7 +26,8 @@ def warm() -> None:
         inputs = {label: Path(folder) / f"{label}.{ending}" for label, ending in _FILES.items()}
         for label, mound in (("pre", 0.0), ("post", 1.0)):
             x, y = rng.uniform(0, SIDE, (2, POINTS))
-            z = np.sin(x / 5) + np.cos(y / 6) + mound * np.exp(-((x - 20) ** 2 + (y - 20) ** 2) / 8)
+            z = np.sin(x / 5) + np.cos(y / 6)
+            z += mound * sum(sign * np.exp(-((x - 20 - 2 * sign) ** 2 + (y - 20) ** 2) / 8) for sign in (1, -1))
             turned = x + 0.01 * mound * y
             bush = (x - 32) ** 2 + (y - 30) ** 2 < 9
             height = z + rng.normal(0, 0.02, POINTS) + bush * rng.uniform(0, 4, POINTS)

@@ -89,6 +89,11 @@ FIT: dict[str, Kind] = {
     ),
     "field, correlated, no change": Kind("field", motifs=(), correlated=(0.005, 0.02)),
     "field, vehicles, no change": Kind("field", motifs=(), cover=("vehicles",)),
+    # for seams and walls
+    "field, spoil beside its pit": Kind("field", motifs=("spoil",), density=(8, 60)),
+    "quarry, spoil beside its pit, correlated": Kind(
+        "quarry", motifs=("spoil", "slab"), correlated=(0.005, 0.02), density=(8, 60)
+    ),
     # for the score and the kind: what is small and upright, what is wide and faint, and what only looks like it
     "quarry, upright, vehicles": Kind("quarry", motifs=("upright", "mound"), cover=("vehicles",), density=(15, 60)),
     "field, upright, vehicles, patches": Kind(

@@ -74,6 +74,20 @@ def touching(rng: Rng, at: Place, unit: float) -> list[Change]:
     return _beside(rng, at, unit, 0.0, (first, -first), np.inf if rng.random() < 0.5 else rng.uniform(0.5, 1.5))
 
 
+def spoil(rng: Rng, at: Place, unit: float) -> list[Change]:
+    """A pit and its spoil along a part of one edge: of unlike length, depth and slope, one further along."""
+    first, turn = int(rng.choice([-1, 1])), rng.uniform(0, np.pi)
+    out: list[Change] = []
+    for sign, side in ((first, -1), (-first, 1)):
+        long, deep, along = rng.uniform(2.5, 4.5) * unit, rng.uniform(3, 7) * unit, rng.uniform(-1.5, 1.5) * unit
+        h = sign * abs(height(rng, unit))
+        slope = np.inf if rng.random() < 0.4 else max(rng.uniform(0.3, 3), 2.2 * abs(h) / min(long, deep))
+        x, y = side * long / 2, along
+        c, s = np.cos(turn), np.sin(turn)
+        out.append(Block(at[0] + c * x - s * y, at[1] + s * x + c * y, long, deep, turn, h, slope))
+    return out
+
+
 def close(rng: Rng, at: Place, unit: float) -> list[Change]:
     """Two of one sign, 2 to 4 m apart."""
     sign = int(rng.choice([-1, 1]))
@@ -101,7 +115,7 @@ def upright(rng: Rng, at: Place, unit: float) -> list[Change]:
 
 MOTIFS: dict[str, Callable[[Rng, Place, float], list[Change]]] = {
     "mound": mound, "frustum": frustum, "slab": slab, "trench": trench, "touching": touching, "close": close,
-    "shallow": shallow, "upright": upright,
+    "shallow": shallow, "upright": upright, "spoil": spoil,
 }  # fmt: skip
 
 

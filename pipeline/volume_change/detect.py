@@ -24,6 +24,7 @@ from pipeline.volume_change.delineation.changes import Changes, find_changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.hulls import centre_of, outline
 from pipeline.volume_change.delineation.score import NO_EARTH, Higher, appearance, ground_probability, kind_of, score_of
+from pipeline.volume_change.delineation.seams import split_seams
 from pipeline.volume_change.ground import Ground
 from pipeline.volume_change.notices import notices_of
 from pipeline.volume_change.types import (
@@ -100,7 +101,9 @@ def detect(
     changes = find_changes(field, stable.cells, bridged)
     field = replace(field, covariance=_background(field, changes, stable, errors))
     report(0.55, "measuring")
-    measured = measure(changes, field)
+    blocks = (block.points for block in post.blocks())
+    seams = split_seams(changes, field, grids.before.height, grids.before.variance, blocks, raster)
+    measured = measure(changes, field, seams)
     hulls, order, kinds = _hulls(measured, changes, field, grids, covariance, min_score, ground.method)
     labels = _renumbered(changes.labels, order)
     kept = tuple(measured[i] for i in order)
@@ -212,10 +215,12 @@ def _hulls(
     for rank, (score, i, kind) in enumerate(rated, start=1):
         m = measured[i]
         row, col = m.box[0].start, m.box[1].start
-        window = np.where(m.inside, changes.change[m.box], 0.0)
+        beside = (changes.labels[m.box] > 0) & ~m.inside
         room = (changes.labels[m.box] == 0) & np.isfinite(grids.diff.change[m.box])
         sign = int(changes.signs[m.number])
-        polygon = outline(m.inside, window, sign, row, col, grids.diff.raster, m.flank, room)
+        polygon = outline(
+            m.own.drawn, m.own.height, sign, row, col, grids.diff.raster, m.flank, room, m.own.portion, beside
+        )
         cut, fill = max(-m.net, 0.0), max(m.net, 0.0)
         net = fill - cut
         hulls.append(

@@ -8,7 +8,7 @@ import shapely
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, maximum_filter
 from shapely import MultiPolygon, Polygon
 
-from pipeline.volume_change.delineation.rim import Rim, depth_of
+from pipeline.volume_change.delineation.rim import Rim, depth_of, faces
 from pipeline.volume_change.types import Array, Mask, Raster
 
 PAD = 3  # cells of empty ground around a hull, so that every contour closes
@@ -26,6 +26,8 @@ def outline(
     raster: Raster,
     flank: Rim = EDGE,
     room: Mask | None = None,
+    portion: Array | None = None,
+    beside: Mask | None = None,
 ) -> MultiPolygon:
     """Return the outline of a change in local coordinates, valid and not empty.
 
@@ -38,6 +40,8 @@ def outline(
         raster: The grid.
         flank: How the change ends, if that is known: the outline is drawn there.
         room: Cells around that it may reach into: seen, and no other change's. None = none.
+        portion: Share of cells on a seam with another change that is its own; NaN elsewhere. None = no seam.
+        beside: Cells of other changes: towards them it ends at the seam, not in a flank. None = none.
     """
     padded = np.pad(inside, PAD)
     if flank.shape == "edge":
@@ -45,6 +49,10 @@ def outline(
     else:
         within = padded if room is None else padded | np.pad(room, PAD)
         share = np.where(within, np.clip(0.5 + (depth_of(padded) - flank.end) / 2, 0.0, 1.0), 0.0)
+        if beside is not None and beside.any():
+            share[padded & faces(padded, np.pad(beside, PAD))] = 1.0
+    if portion is not None:
+        share = np.fmin(share, np.pad(portion, PAD, constant_values=np.nan))
     outlined = _contour(share)
     if outlined.is_empty:  # of a few cells; without an area, means would divide by 0
         outlined = _contour(padded.astype(float))

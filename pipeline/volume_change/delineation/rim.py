@@ -62,6 +62,11 @@ def depth_of(inside: Mask) -> Array:
     return np.asarray(np.where(inside, distance_transform_edt(inside) - 0.5, 0.5 - distance_transform_edt(~inside)))
 
 
+def faces(inside: Mask, others: Mask) -> Mask:
+    """Return the cells of a mask that lie nearer to others than to free ground: they end at a seam, not in a flank."""
+    return np.asarray(inside & (distance_transform_edt(~others) <= distance_transform_edt(inside | others) + 1.0))
+
+
 def find_rim(depth: Array, height: Array, variance: Array, seen: Mask, *, sill: float, cell: float) -> Rim:
     """Fit the mean heights of rings across the rim.
 

@@ -8,7 +8,8 @@ from scipy.special import stdtrit
 
 from pipeline.volume_change.delineation.changes import Changes
 from pipeline.volume_change.delineation.growth import Field, Labels
-from pipeline.volume_change.delineation.rim import OUTSIDE, Rim, depth_of, find_rim
+from pipeline.volume_change.delineation.rim import OUTSIDE, Rim, depth_of, faces, find_rim
+from pipeline.volume_change.delineation.seams import Own, Seams, own_part
 from pipeline.volume_change.types import EIGHT, Array, Interval, Mask, Totals
 from pipeline.volume_change.uncertainty.covariance import cross
 
@@ -43,6 +44,8 @@ class Measured:
         max_change: The cell that changed most in the hull's direction, m.
         flank: How it ends.
         border: The part of ``white`` that comes from cells at the survey's border, m³.
+        seam: The part of ``white`` that comes from cells that cut and fill share, m³.
+        own: What of the cells in ``box`` is its own.
     """
 
     number: int
@@ -57,8 +60,10 @@ class Measured:
     half_width: float
     coverage: float
     max_change: float
+    own: Own
     flank: Rim = Rim()  # noqa: RUF009  (frozen)
     border: float = 0.0
+    seam: float = 0.0
 
     @property
     def sigma(self) -> float:
@@ -66,16 +71,22 @@ class Measured:
         return float(np.hypot(self.white, self.correlated))
 
 
-def measure(changes: Changes, field: Field) -> tuple[Measured, ...]:
-    """Measure each change, in the order of the labels."""
+def measure(changes: Changes, field: Field, seams: Seams | None = None) -> tuple[Measured, ...]:
+    """Measure each change, in the order of the labels.
+
+    Args:
+        changes: What was found.
+        field: The measurements.
+        seams: What of the cells that cut and fill share is whose.
+    """
     return tuple(
-        _measure(k, (box[0], box[1]), changes, field)
+        _measure(k, (box[0], box[1]), changes, field, seams or {})
         for k, box in enumerate(find_objects(changes.labels), start=1)
         if box is not None
     )
 
 
-def _measure(number: int, core: Box, changes: Changes, field: Field) -> Measured:
+def _measure(number: int, core: Box, changes: Changes, field: Field, seams: Seams) -> Measured:
     """Sum one change, take off what the ground around says, and propagate the errors."""
     reach = int(np.ceil(ANNULI[-1][1])) + 1
     shape = changes.labels.shape
@@ -91,12 +102,15 @@ def _measure(number: int, core: Box, changes: Changes, field: Field) -> Measured
         share, share_variance = np.where(edge, 1.0, share), np.where(edge, 0.0, share_variance)
     weights = inside * share - _error_around(inside, inside * share, changes.labels[box], box, field)
     area = field.cell**2
+    own = own_part(number, int(changes.signs[number]), inside, change, box, seams)
+    shared = np.isfinite(own.portion)
     variance = field.covariance.white * np.where(field.usable[box], field.variance[box], 0.0)
-    white = area * float(np.sqrt((np.where(known | ~inside, weights, 0.0) ** 2 * variance).sum()))
+    white = area * float(np.sqrt((np.where(known | ~inside, weights, 0.0) ** 2 * variance)[~shared].sum()))
     correlated = area * float(np.sqrt(max(cross([weights], field.covariance, field.cell)[0, 0], 0.0)))
     border = area * float(np.sqrt((share_variance[inside] * change[inside] ** 2).sum()))
-    white = float(np.hypot(white, border))
     sign = float(changes.signs[number])
+    seam = area * float(np.sqrt(own.variance.sum()))
+    white = _length([white, border, seam])
     flank, foot = _flank(inside, sign * change, changes.labels[box], box, field)
     if flank.shape == "edge":
         rim = area * min(_beyond(inside, sign * change), _seen_beyond(inside, changes.labels[box], box, field))
@@ -105,10 +119,12 @@ def _measure(number: int, core: Box, changes: Changes, field: Field) -> Measured
     gap = area * float(np.abs(change[inside & ~known]).sum())
     # What lies at the foot is the change's, and no error of the ground around.
     net = area * float((weights * (change - sign * foot)).sum() + sign * (share * foot).sum())
+    net += area * float((share * (own.height - np.where(inside, change, 0.0)))[shared].sum())
     return Measured(
         number, box, weights, inside, net, white, correlated, rim, gap,
         half_width(white, correlated, rim, gap, field.covariance.freedom()),
-        float(known.sum() / inside.sum()), sign * float((sign * change[inside]).max()), flank, border,
+        float(known.sum() / inside.sum()), sign * float((sign * change[inside]).max()), own, flank, border,
+        seam,
     )  # fmt: skip
 
 
@@ -116,10 +132,12 @@ def _flank(inside: Mask, height: Array, labels: Labels, box: Box, field: Field) 
     """Return how a change ends, and the height, m, of its foot on the cells around that are not the hull's."""
     depth = depth_of(inside)
     free = field.usable[box] & (labels == 0)
+    own = inside & field.usable[box]
     if (others := (labels > 0) & ~inside).any():
         free &= distance_transform_edt(~others) > NEIGHBOUR
+        own &= ~faces(inside, others)
     white = field.covariance.white * np.where(field.usable[box], field.variance[box], 0.0)
-    seen = free | (inside & field.usable[box])
+    seen = free | own
     flank = find_rim(depth, height, white, seen, sill=float(field.covariance.smoothed(0.0)), cell=field.cell)
     return flank, np.where(free & (depth > -OUTSIDE), flank.heights(depth), 0.0)
 
@@ -213,7 +231,7 @@ def _sum(measured: list[Measured], changes: Changes, field: Field) -> tuple[floa
     variance = np.where(field.usable, field.variance, 0.0)
     white = area * float(np.sqrt(field.covariance.white * (measuring**2 * variance).sum()))
     correlated = area * float(np.sqrt(max(cross([weights], field.covariance, field.cell)[0, 0], 0.0)))
-    white = _length([white, *(m.border for m in measured)])
+    white = _length([white, *(m.border for m in measured), *(m.seam for m in measured)])
     rim, gap = _length([m.rim for m in measured]), _length([m.gap for m in measured])
     return sum(m.net for m in measured), half_width(white, correlated, rim, gap, field.covariance.freedom())
 
