@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from pipeline.clouds import Cloud
 from pipeline.geometry import raster_kernels
@@ -20,6 +20,8 @@ SEARCH_BLUR = 6.0
 YAW_STEP = 4.0  # degrees
 LEAST_SHARED = 0.35  # of the smaller grid, for a shift to be looked at
 CANDIDATES = 3
+SELF_ALIKE = 0.5  # correlation of a relief with itself, shifted, from which it may be taken for itself
+REPEATS = 4  # of them to look at
 APART = 10.0  # degrees between candidates
 _MOST_CELLS = 4_000_000
 
@@ -120,6 +122,30 @@ def search(pre: Thinned, post: Thinned) -> list[Candidate]:
     return [Candidate(_levelled(pre, post, matrix), score) for score, _, matrix in best[:CANDIDATES]]
 
 
+def repeats(pre: Thinned, post: Thinned, matrix: Array) -> list[Array]:
+    """Return motions by which the later survey would lie as well if the reference repeats itself, best first.
+
+    They are shifts by the lags at which the reference's relief correlates with itself; most sites have none.
+
+    Args:
+        pre: The thinned reference.
+        post: The thinned later survey.
+        matrix: A motion later → reference under which it lies well, 4 × 4.
+    """
+    low, high = trimmed_extent(pre.points)
+    cell = max(float((high - low).max()) / SEARCH_CELLS, pre.cell)
+    relief, _, _ = _relief(pre.points, cell)
+    size = fft.next_fast_len(2 * max(relief.shape), real=True)
+    spectra = _spectra(relief, (size, size))
+    score = _scores(spectra, spectra)
+    around = 2 * int(SEARCH_BLUR) + 1
+    rows, cols = np.nonzero((score == maximum_filter(score, around, mode="wrap")) & (score >= SELF_ALIKE))
+    lags = (np.stack([cols, rows], axis=1) + size // 2) % size - size // 2
+    order = np.argsort(-score[rows, cols], kind="stable")
+    far = [lags[k] * cell for k in order if np.hypot(*lags[k]) > SEARCH_BLUR][:REPEATS]
+    return [_levelled(pre, post, motion(np.array([x, y, 0, 0, 0, 0]), np.zeros(3)) @ matrix) for x, y in far]
+
+
 def _levelled(pre: Thinned, post: Thinned, matrix: Array) -> Array:
     """Add the median height difference of the cells that both surveys hold."""
     low, high = trimmed_extent(pre.points)
@@ -165,6 +191,13 @@ def _spectra(relief: Array, shape: tuple[int, int]) -> tuple[Array, Array, Array
 
 def _best_shift(a: tuple[Array, Array, Array], b: tuple[Array, Array, Array]) -> tuple[float, int, int]:
     """Score, and rows and columns (modulo the grid) by which ``b`` must move to lie best on ``a``."""
+    score = _scores(a, b)
+    row, col = np.unravel_index(int(score.argmax()), score.shape)
+    return float(score[row, col]), int(row), int(col)
+
+
+def _scores(a: tuple[Array, Array, Array], b: tuple[Array, Array, Array]) -> Array:
+    """Correlation, weighted by the shared area, for each shift of ``b`` by rows and columns (modulo the grid)."""
     size = len(a[0])
 
     def cross(f: Array, g: Array) -> Array:
@@ -181,5 +214,4 @@ def _best_shift(a: tuple[Array, Array, Array], b: tuple[Array, Array, Array]) ->
     score = covariance / np.sqrt(np.maximum(power_a, floor) * np.maximum(power_b, floor))
     score *= np.sqrt(np.minimum(shared / whole, 1))
     score[shared < LEAST_SHARED * whole] = -1
-    row, col = np.unravel_index(int(score.argmax()), score.shape)
-    return float(score[row, col]), int(row), int(col)
+    return np.asarray(score)

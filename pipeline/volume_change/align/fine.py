@@ -45,11 +45,16 @@ class Distances:
     @property
     def agreement(self) -> float:
         """Share of the anchors seen by both surveys whose distance is noise about the common median."""
-        if not self.seen.any():
-            return 0.0
-        along = self.along[self.seen]
-        off = np.abs(along - np.nanmedian(along)) if np.isfinite(along).any() else along
-        return float((off <= AGREEMENT_SIGMAS * self.scale[self.seen] + _LEAST_SIGMA).mean())
+        return float(self.agreeing[self.seen].mean()) if self.seen.any() else 0.0
+
+    @property
+    def agreeing(self) -> Mask:
+        """The anchors seen by both surveys whose distance is noise about the common median, shape (m,)."""
+        found = self.seen & np.isfinite(self.along)
+        if not found.any():
+            return found
+        off = np.abs(self.along - np.median(self.along[found]))
+        return np.asarray(found & (off <= AGREEMENT_SIGMAS * self.scale + _LEAST_SIGMA))
 
     @property
     def offset(self) -> float:

@@ -8,8 +8,8 @@ from shapely import MultiPolygon
 
 from pipeline.abreast import both
 from pipeline.clouds import Cloud
-from pipeline.geometry.rigid import apply, lift
-from pipeline.volume_change.align import coarse, fine, samples
+from pipeline.geometry.rigid import apply, inverse, lift
+from pipeline.volume_change.align import coarse, fine, samples, slopes
 from pipeline.volume_change.types import Array
 
 FEWEST_STABLE = 40  # anchors in the stable polygons; with fewer the whole site decides
@@ -32,7 +32,7 @@ class Pair:
         self.post = post
         self.stable = stable
         self._judged: tuple[Array, fine.Distances] | None = None
-        self.spacing = max(both(lambda cloud: cloud.spacing(), (pre,), (post,)))
+        self.spacing = float(max(both(lambda cloud: cloud.spacing(), (pre,), (post,))))
 
     @cached_property
     def anchors(self) -> samples.Anchors:
@@ -43,6 +43,16 @@ class Pair:
     def witnesses(self) -> samples.Anchors:
         """A part of the anchors, enough to count how many agree."""
         return self.anchors.sampled(samples.WITNESSES)
+
+    @cached_property
+    def information(self) -> Array:
+        """How much each witness tells of a horizontal shift, 1/m², shape (m,)."""
+        return slopes.information(self.witnesses)
+
+    @property
+    def patch(self) -> float:
+        """Edge of a square as large as the disc of a plane fit, metres: it holds one independent patch."""
+        return float(np.sqrt(np.pi)) * samples.NORMAL_SPACINGS * self.spacing
 
     @cached_property
     def later(self) -> samples.Later:
@@ -60,11 +70,14 @@ class Pair:
         return samples.Later(self.post, self.spacing, self._stable_region)
 
     @property
+    def has_stable(self) -> bool:
+        """Whether enough anchors lie on stable ground."""
+        return not self.stable.is_empty and len(self.stable_anchors) >= FEWEST_STABLE
+
+    @property
     def deciding(self) -> tuple[samples.Anchors, samples.Later]:
         """The anchors that judge a registration: those on stable ground if there are enough."""
-        if not self.stable.is_empty and len(self.stable_anchors) >= FEWEST_STABLE:
-            return self.stable_anchors, self.stable_later
-        return self.anchors, self.later
+        return (self.stable_anchors, self.stable_later) if self.has_stable else (self.anchors, self.later)
 
     def judged(self, matrix: Array) -> fine.Distances:
         """The distances of the deciding anchors under a motion; the last one is remembered."""
@@ -123,6 +136,12 @@ class Pose:
         return self.seen.agreement
 
     @cached_property
+    def steep(self) -> float:
+        """The same share with each anchor weighted by what it tells of a horizontal shift: agreement of the slopes."""
+        weights = np.where(self.seen.seen, self.pair.information, 0.0)
+        return float(weights @ self.seen.agreeing / weights.sum()) if weights.sum() > 0 else 0.0
+
+    @cached_property
     def correlation(self) -> float:
         """High-pass correlation of both reliefs."""
         return coarse.high_pass_correlation(self.pair.pre, self.pair.post, self.matrix, self.pair.spacing)
@@ -131,6 +150,17 @@ class Pose:
     def overlap(self) -> float:
         """Share of the smaller footprint that both saw."""
         return coarse.overlap(*self.pair.middle, self.matrix)
+
+    @property
+    def rmse(self) -> float:
+        """Robust spread of the distances about zero, metres."""
+        return fine.spread(self.seen.along[np.isfinite(self.seen.along)])
+
+    @property
+    def details(self) -> dict[str, float]:
+        """What is said of a pose that is refused."""
+        told = {"overlap": self.overlap, "rmse": self.rmse, "agreement": self.agreement}
+        return {name: round(value, 4) for name, value in told.items()}
 
     @cached_property
     def moved(self) -> float:
@@ -144,9 +174,25 @@ class Pose:
         points = self.pair.post.sample(samples.WITNESSES)
         return float(np.sqrt(((apply(self.matrix, points) - apply(other.matrix, points)) ** 2).sum(axis=1).mean()))
 
+    def slopes_speak_for(self, fitted: "Pose", gain: float) -> bool:
+        """Whether slopes on either side of the shift to a fit agree more by it, by a share of at least ``gain``."""
+        anchors = self.pair.witnesses
+        shifts = apply(fitted.matrix, apply(inverse(self.matrix), anchors.points)) - anchors.points
+        held = self.seen.seen & fitted.seen.seen
+        then, now = (pose.seen.agreeing[held] for pose in (self, fitted))
+        return slopes.both_sides_gain(anchors.select(held), shifts[held, :2], then, now, gain, self.pair.patch)
+
     def lifted(self) -> "Pose":
         """Return the pose with the median height difference taken away."""
         return Pose(self.pair, lift(-self.seen.offset) @ self.matrix, self.how)
+
+    def settled_on_stable(self, how: str) -> "Pose":
+        """Return the robust fit to the whole site that starts from a fit to its stable part."""
+        anchors, later = self.pair.deciding
+        matrix = lift(-self.pair.judged(self.matrix).offset) @ self.matrix
+        matrix, _ = fine.refine(anchors, later, matrix)
+        matrix, settled = fine.refine(self.pair.anchors, self.pair.later, matrix)
+        return Pose(self.pair, matrix, how, settled)
 
     def refined(self, how: str) -> "Pose":
         """Return the robust coarse-to-fine fit that starts here."""
