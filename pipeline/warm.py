@@ -17,9 +17,10 @@ SIDE, POINTS = 40.0, 20_000
 
 
 def warm() -> None:
-    """Run the volume change on a waved field with a mound beside its pit and a bush, unclassified, turned a little.
+    """Run the volume change, in memory and in tiles, on a waved field, unclassified and turned a little.
 
-    Every kernel is used, those that draw included; the plotting library finds its fonts on the way.
+    A mound beside its pit and a bush are on it. Every kernel is used, those that draw included; the plotting
+    library finds its fonts on the way.
     """
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -38,9 +39,10 @@ def warm() -> None:
             cloud.write(inputs[label])
         with shapefile.Writer(shp=str(inputs["shp"]), shx=str(inputs["shx"]), shapeType=shapefile.POLYGON) as writer:
             writer.poly([[(0, 0), (0, 12), (SIDE, 12), (SIDE, 0), (0, 0)]])
-        (out := Path(folder) / "out").mkdir()
         spec = CATALOGUE["volume_change"]
-        CATALOGUE.load(spec.name)(Run(inputs=inputs, outdir=out), spec.params.model_validate({"max_hull_images": 1}))
+        for name, options in (("memory", {"max_hull_images": 1}), ("tiles", {"tile_points": 5000, "images": False})):
+            (out := Path(folder) / name).mkdir()
+            CATALOGUE.load(spec.name)(Run(inputs=inputs, outdir=out), spec.params.model_validate(options))
 
 
 _FILES = {"pre": "laz", "post": "laz", "shp": "shp", "shx": "shx"}

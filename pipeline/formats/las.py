@@ -7,7 +7,7 @@ import lazrs
 import numpy as np
 
 from pipeline.formats.inspect_las import VARIABLE_CHUNKS, LasFacts, Laszip
-from pipeline.formats.raw import BLOCK_BYTES, CHUNK, Array, Collector, Frame, RawCloud
+from pipeline.formats.raw import BLOCK_BYTES, CHUNK, Array, Collector, Frame, RawCloud, Sink
 from pipeline.formats.source import AGAIN_REMEDY, Source
 
 _NEEDED = (
@@ -19,7 +19,7 @@ _NEEDED = (
 _SLACK_M = 1.0
 
 
-def read_las(source: Source, facts: LasFacts, frame: Frame) -> RawCloud:
+def read_las(source: Source, facts: LasFacts, frame: Frame, into: Sink | None = None) -> RawCloud:
     """Read every point that is neither withheld nor noise.
 
     Points of overlapping flight lines stay: they are sound measurements.
@@ -28,11 +28,12 @@ def read_las(source: Source, facts: LasFacts, frame: Frame) -> RawCloud:
         source: The file.
         facts: What :func:`pipeline.formats.inspect_las.inspect_las` found.
         frame: File units to local metres.
+        into: Where the points go instead of into the result.
 
     Raises:
         InputInvalid: If the compressed data are damaged, or decode to points outside the header's bounds.
     """
-    collector = Collector(frame, facts.count, classified=True)
+    collector = Collector(frame, facts.count, classified=True, into=into)
     linear = (np.array(facts.bounds.scales), np.array(facts.bounds.offsets))
     low, high = _limits(facts, frame)
     decode = _decoder(source, facts)

@@ -6,15 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.formats.inspect_text import PlyHeader
-from pipeline.formats.raw import BLOCK_BYTES, CHUNK, Array, Classes, Collector, Frame, RawCloud
+from pipeline.formats.raw import BLOCK_BYTES, CHUNK, Array, Classes, Collector, Frame, RawCloud, Sink
 from pipeline.formats.source import Source
 from pipeline.formats.xyz import Columns, read_lines
 
 _LINEAR = (np.ones(3), np.zeros(3))
 
 
-def read_ply(source: Source, header: PlyHeader, frame: Frame) -> RawCloud:
+def read_ply(source: Source, header: PlyHeader, frame: Frame, into: Sink | None = None) -> RawCloud:
     """Read the vertices; those with a NaN or infinite coordinate are counted as broken and left out.
+
+    If ``into`` is given, it takes the points, and the result holds the tallies.
 
     Raises:
         InputInvalid: If the file ends before its last vertex.
@@ -24,12 +26,12 @@ def read_ply(source: Source, header: PlyHeader, frame: Frame) -> RawCloud:
     if header.order == "a":
         places = (names.index("x"), names.index("y"), names.index("z"))
         columns = Columns(places, None if classes_in is None else names.index(classes_in))
-        cloud, rows = read_lines(source, header.body_at, header.count, columns, frame)
+        cloud, rows = read_lines(source, header.body_at, header.count, columns, frame, into)
         if rows < header.count:
             raise source.truncated(f"it has {rows:,} of {header.count:,} points")
         return cloud
     layout = np.dtype([(name, ("|" if code[1] == "1" else header.order) + code) for name, code in header.columns])
-    collector = Collector(frame, header.count, classified=classes_in is not None)
+    collector = Collector(frame, header.count, classified=classes_in is not None, into=into)
     step = max(1, min(CHUNK, BLOCK_BYTES // layout.itemsize))
     for start in range(0, header.count, step):
         rows = min(step, header.count - start)

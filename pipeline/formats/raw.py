@@ -1,6 +1,7 @@
 """What the readers of point clouds hand over, and how file coordinates become local metres."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ Array = NDArray[np.float64]
 Classes = NDArray[np.uint8]
 NOISE = (7, 18)  # ASPRS low and high noise
 CHUNK = 500_000  # points decoded at a time: enough to keep every core busy, little enough to stay small
+STRAY_SAMPLE = 10_000
 BLOCK_BYTES = 64_000_000  # and never more than this at once, however long a record is
 
 
@@ -36,17 +38,29 @@ class RawCloud:
         classes: ASPRS classes, shape (n,); None if the file has none or classified nothing.
         flagged: Points left out because they are marked as noise or withheld.
         broken: Points left out because a coordinate is missing, NaN or infinite.
+        told: Whether somebody classified the file.
     """
 
     points: Array
     classes: Classes | None
     flagged: int = 0
     broken: int = 0
+    told: bool = False
 
     def select(self, keep: NDArray[np.bool_]) -> "RawCloud":
         """Return the points where ``keep`` is true."""
         classes = None if self.classes is None else self.classes[keep]
-        return RawCloud(point_kernels.rows_where(self.points, keep), classes, self.flagged, self.broken)
+        return replace(self, points=point_kernels.rows_where(self.points, keep), classes=classes)
+
+
+class Sink(Protocol):
+    """Takes points that are not to stay in memory."""
+
+    def take(self, points: Array, classes: Classes | None) -> None:
+        """Add points (n, 3) and their ASPRS classes (n,)."""
+
+    def restart(self) -> None:
+        """Forget everything that was added."""
 
 
 class Collector:
@@ -56,13 +70,19 @@ class Collector:
         frame: Where the local zero is.
         capacity: Points to make room for; more are taken if they come.
         classified: Whether classes will be given.
+        into: Where points go instead of staying in memory.
     """
 
-    def __init__(self, frame: Frame, capacity: int, classified: bool) -> None:
+    def __init__(self, frame: Frame, capacity: int, classified: bool, into: Sink | None = None) -> None:
         self._frame = frame
+        self._into = into
+        if into is not None:
+            into.restart()
+            capacity = min(capacity, CHUNK)
         self._points = np.empty((capacity, 3))
         self._classes = np.empty(capacity, np.uint8) if classified else None
         self._count = self._flagged = self._broken = 0
+        self._told = False  # whether a class above 1 came
 
     def add(
         self, columns: tuple[NDArray[np.generic], ...], linear: tuple[Array, Array], classes: Classes | None
@@ -97,7 +117,7 @@ class Collector:
             local[:kept] = before[keep]
         if self._classes is not None and classes is not None:
             self._classes[self._count : self._count + kept] = classes[keep] if kept < rows else classes
-        self._count += kept
+        self._keep(kept)
         return before
 
     def add_las(self, records: Classes, extended: bool, linear: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -116,21 +136,29 @@ class Collector:
             records, extended, linear[0] * self._frame.scale, linear[1] * self._frame.scale - self._frame.origin,
             self._points[self._count : self._count + rows], self._classes[self._count : self._count + rows],
         )  # fmt: skip
-        self._count += kept
         self._broken += broken
         self._flagged += rows - broken - kept
+        self._keep(kept)
         return low, high
 
+    def _keep(self, rows: int) -> None:
+        """Count the points just written behind the others, or hand them on."""
+        part = slice(self._count, self._count + rows)
+        classes = None if self._classes is None else self._classes[part]
+        self._told |= classes is not None and bool(np.any(classes > 1))
+        if self._into is None:
+            self._count += rows
+        else:
+            self._into.take(self._points[part], classes)
+
     def done(self) -> RawCloud:
-        """Return what was gathered."""
-        points, classes = self._points[: self._count], self._classes
+        """Return what was gathered; of points that were handed on only the tallies."""
+        points = self._points[: self._count]
         if self._count < 0.9 * len(self._points):
             points = points.copy()
-        if classes is not None:
-            classes = classes[: self._count]
-            if not np.any(classes > 1):  # 0 and 1 both mean that nobody classified
-                classes = None
-        return RawCloud(points, classes, self._flagged, self._broken)
+        # Classes 0 and 1 both mean that nobody classified.
+        classes = self._classes[: self._count] if self._classes is not None and self._told else None
+        return RawCloud(points, classes, self._flagged, self._broken, self._told)
 
     def _grow(self, needed: int) -> None:
         if needed > len(self._points):
@@ -156,15 +184,24 @@ def without_strays(cloud: RawCloud) -> tuple[RawCloud, int]:
     Exports write missing points as (0, 0, 0); one of them would stretch the site to the equator. A point is a
     stray if it lies ten times the site's width (1 to 99 %) and a kilometre beyond it.
     """
-    sample = cloud.points[:: max(1, len(cloud.points) // 10_000)]
+    return cloud_within(cloud, *sound_bounds(cloud.points[:: max(1, len(cloud.points) // STRAY_SAMPLE)]))
+
+
+def sound_bounds(sample: Array) -> tuple[Array, Array]:
+    """Return the corners, shape (3,) each, of the box outside of which points are strays; infinite if too few tell."""
     if len(sample) < 10:
-        return cloud, 0
+        return np.full(3, -np.inf), np.full(3, np.inf)
     low, high = np.quantile(sample, [0.01, 0.99], axis=0)
     reach = 10 * (high - low).max() + 1000.0
+    return low - reach, high + reach
+
+
+def cloud_within(cloud: RawCloud, low: Array, high: Array) -> tuple[RawCloud, int]:
+    """Return the points in a box, both corners included, and how many that leaves out."""
     least, greatest = extent(cloud.points)
-    if (least >= low - reach).all() and (greatest <= high + reach).all():
+    if (least >= low).all() and (greatest <= high).all():
         return cloud, 0
-    keep = ((cloud.points >= low - reach) & (cloud.points <= high + reach)).all(axis=1)
+    keep = np.asarray(((cloud.points >= low) & (cloud.points <= high)).all(axis=1))
     return cloud.select(keep), len(keep) - int(keep.sum())
 
 

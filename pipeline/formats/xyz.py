@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import PipelineError
 from pipeline.formats.inspect_text import MAX_HEADER, TextLayout
-from pipeline.formats.raw import CHUNK, Array, Collector, Frame, RawCloud
+from pipeline.formats.raw import CHUNK, Array, Collector, Frame, RawCloud, Sink
 from pipeline.formats.source import CLOUD_REMEDY, Source
 
 _LINEAR = (np.ones(3), np.zeros(3))
@@ -48,14 +48,18 @@ class _Body(io.RawIOBase):
         return len(data)
 
 
-def read_xyz(source: Source, layout: TextLayout, frame: Frame, *, max_points: int) -> RawCloud:
+def read_xyz(
+    source: Source, layout: TextLayout, frame: Frame, *, max_points: int, into: Sink | None = None
+) -> RawCloud:
     """Read every line of at least three numbers; others are counted as broken and left out.
+
+    If ``into`` is given, it takes the points, and the result holds the tallies.
 
     Raises:
         InputInvalid: If most lines are broken.
         InputTooLarge: If there are more than ``max_points`` lines.
     """
-    cloud, rows = read_lines(source, _body_at(source, layout), max_points + 1, _columns(layout), frame)
+    cloud, rows = read_lines(source, _body_at(source, layout), max_points + 1, _columns(layout), frame, into)
     if rows > max_points:
         raise source.too_large(
             f"has more than {max_points:,} points", "Cut the survey to the area of interest or thin it out."
@@ -83,15 +87,17 @@ def _body_at(source: Source, layout: TextLayout) -> int:
     return sum(len(line) for line in head.splitlines(keepends=True)[: layout.skip])
 
 
-def read_lines(source: Source, start: int, most: int, columns: Columns, frame: Frame) -> tuple[RawCloud, int]:
+def read_lines(
+    source: Source, start: int, most: int, columns: Columns, frame: Frame, into: Sink | None = None
+) -> tuple[RawCloud, int]:
     """Read up to ``most`` lines from byte ``start`` on; return the cloud and the number of lines read."""
-    collector = Collector(frame, min(most, (source.size - start) // 6 + 1, CHUNK), columns.classes is not None)
+    collector = Collector(frame, min(most, (source.size - start) // 6 + 1, CHUNK), columns.classes is not None, into)
     try:
         rows = _gather(collector, _table(source, start, most, columns, np.float64), columns)
     except PipelineError:
         raise
     except ValueError:  # some word is not a number: slowly, word by word
-        collector = Collector(frame, CHUNK, columns.classes is not None)
+        collector = Collector(frame, CHUNK, columns.classes is not None, into)
         try:
             rows = _gather(collector, _table(source, start, most, columns, str), columns)
         except PipelineError:

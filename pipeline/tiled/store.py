@@ -45,10 +45,11 @@ class Tile:
         """Return their ASPRS classes, shape (n,)."""
         return np.fromfile(self.path.with_suffix(".cls"), np.uint8)
 
-    def rewritten(self, points: Array, classes: Classes) -> "Tile":
+    def rewritten(self, points: Array, classes: Classes | None) -> "Tile":
         """Replace its points and return what it is then."""
         self.path.with_suffix(".xyz").write_bytes(np.ascontiguousarray(points).data)
-        self.path.with_suffix(".cls").write_bytes(np.ascontiguousarray(classes).data)
+        if classes is not None:
+            self.path.with_suffix(".cls").write_bytes(np.ascontiguousarray(classes).data)
         low, high = extent(points)
         return Tile(self.path, len(points), low, high, self.square)
 

@@ -27,6 +27,12 @@ class Params(BaseModel, frozen=True, extra="forbid"):
     )
     min_score: float = Field(default=0.0, ge=0, le=1, description="Hulls that score less are left out.")
     max_points: int = Field(default=200_000_000, ge=1000, description="Refuse clouds with more points than this.")
+    tile_points: int | None = Field(
+        default=None,
+        ge=1000,
+        description="Keep the surveys on disk in tiles of at most this many points, so that memory does not grow with "
+        "them; None = in memory up to 30 million points together, beyond that tiles of a million.",
+    )
     images: bool = Field(default=True, description="Whether to draw pictures and the report.")
     max_hull_images: int = Field(default=50, ge=0, description="Draw at most this many hulls, best first.")
 

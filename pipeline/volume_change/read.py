@@ -8,41 +8,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.abreast import both
-from pipeline.clouds import PointCloud
+from pipeline.clouds import Cloud
 from pipeline.errors import InputInvalid, RegistrationFailed
 from pipeline.formats import crs
 from pipeline.formats.inspect import cloud_kind, inspect
 from pipeline.formats.inspect_las import LasFacts, inspect_las
 from pipeline.formats.inspect_text import PlyHeader, TextLayout, ply_header, text_layout
-from pipeline.formats.las import read_las
-from pipeline.formats.ply import read_ply, stored_step
 from pipeline.formats.ply import sample as sample_ply
-from pipeline.formats.raw import Frame, RawCloud, extent, without_duplicates, without_strays
+from pipeline.formats.raw import Frame
 from pipeline.formats.shape import read_rings
-from pipeline.formats.source import CLOUD_REMEDY, Source
-from pipeline.formats.xyz import read_xyz
+from pipeline.formats.source import Source
 from pipeline.formats.xyz import sample as sample_xyz
-from pipeline.volume_change.inputs.agreement import Place, agree, degrees
+from pipeline.volume_change.inputs.agreement import Place, agree
+from pipeline.volume_change.inputs.points import Facts, TilePlan, expected_points, rebased, usable_points
 from pipeline.volume_change.inputs.stable_area import Ground, stable_area
 from pipeline.volume_change.types import Notice, Surveys
 
 Array = NDArray[np.float64]
-Facts = LasFacts | PlyHeader | TextLayout
-MIN_POINTS = 100
 REACH_M = 100.0  # the registration finds shifts up to this
 _ROUND_M = 100.0
-_MANY_NOISE, _MANY_REPEATS, _MOST = 0.05, 0.001, 0.5
-_COARSE_STEP_M = 0.005
 _SUFFIXES = (".las", ".laz", ".ply", ".xyz", ".txt", ".asc", ".csv", ".pts", ".shp", ".shx", ".dbf", ".prj")
 
 
-def read_surveys(inputs: Mapping[str, Path], *, max_points: int = 200_000_000) -> Surveys:
+def read_surveys(
+    inputs: Mapping[str, Path], *, max_points: int = 200_000_000, tiles: TilePlan | None = None
+) -> Surveys:
     """Read the inputs of a run.
 
     Args:
         inputs: Paths by label: ``pre``, ``post``, ``shp``; ``shx`` and ``prj`` are looked for beside the ``shp``
             if they are not given. Formats are told by content, never by name.
         max_points: Refuse clouds with more points than this.
+        tiles: Where surveys that are too large for memory may lie as tiles; None = all in memory.
 
     Raises:
         InputInvalid: If a file is missing, unreadable, damaged, in degrees or nearly empty.
@@ -59,19 +56,16 @@ def read_surveys(inputs: Mapping[str, Path], *, max_points: int = 200_000_000) -
         agreed = agree(*places, ground.system)
         notices.extend(agreed.notices)
         origin = _round_down(places[0].anchor * agreed.pre)
-        (raw, said), (raw2, said2) = both(
-            lambda place, facts, scale: _points(place, facts, Frame(scale, origin), max_points),
-            (places[0], pre, agreed.pre),
-            (places[1], post, agreed.post),
+        expected = sum(expected_points(place.source, facts) for place, facts in zip(places, (pre, post), strict=True))
+        stores = (None, None) if tiles is None else tiles.stores(expected)
+        (first, said), (second, said2) = both(
+            lambda place, facts, scale, store: usable_points(place, facts, Frame(scale, origin), max_points, store),
+            (places[0], pre, agreed.pre, stores[0]),
+            (places[1], post, agreed.post, stores[1]),
         )
     notices.extend((*said, *said2))
-    shift = _round_down(extent(raw.points)[0])  # the first survey decides where the local zero is
-    clouds: list[PointCloud] = []
-    for place, cloud in zip(places, (raw, raw2), strict=True):
-        if shift.any():
-            np.subtract(cloud.points, shift, out=cloud.points)
-        name = place.source.name or place.source.label
-        clouds.append(PointCloud(cloud.points, origin + shift, cloud.classes, agreed.system, name))
+    shift = _round_down(first.extent[0])  # the first survey decides where the local zero is
+    clouds = [rebased(cloud, shift, agreed.system) for cloud in (first, second)]
     _check_apart(*clouds)
     stable = stable_area(ground, agreed, clouds, notices)
     return Surveys(clouds[0], clouds[1], stable, agreed.unit, tuple(notices))
@@ -143,74 +137,14 @@ def _place(source: Source, facts: Facts) -> Place:
     return Place(source, None, np.median(sample, axis=0) if len(sample) else np.zeros(3))
 
 
-def _read(source: Source, facts: Facts, frame: Frame, max_points: int) -> RawCloud:
-    if isinstance(facts, LasFacts):
-        return read_las(source, facts, frame)
-    if isinstance(facts, PlyHeader):
-        return read_ply(source, facts, frame)
-    return read_xyz(source, facts, frame, max_points=max_points)
-
-
-def _points(place: Place, facts: Facts, frame: Frame, max_points: int) -> tuple[RawCloud, list[Notice]]:
-    """Read one survey: its usable points, and what to say of them."""
-    notices: list[Notice] = []
-    raw = _usable(place, _read(place.source, facts, frame, max_points), notices)
-    _check_numbers(place, facts, raw, frame, notices)
-    return raw, notices
-
-
-def _usable(place: Place, raw: RawCloud, notices: list[Notice]) -> RawCloud:
-    """Return the cloud without strays and repeated points.
-
-    Raises:
-        InputInvalid: If most points are broken, or too few are left.
-    """
-    source = place.source
-    total = len(raw.points) + raw.flagged + raw.broken
-    if raw.broken > _MOST * total:
-        raise source.invalid(f"has {raw.broken:,} points out of {total:,} without finite coordinates", CLOUD_REMEDY)
-    cloud, strays = without_strays(raw)
-    cloud, repeats = without_duplicates(cloud)
-    if len(cloud.points) < MIN_POINTS:
-        left_out = "" if len(cloud.points) == total else f" usable points out of {total:,}"
-        raise source.invalid(
-            f"has only {len(cloud.points)}{left_out or ' points'}; at least {MIN_POINTS} are needed",
-            "Check the export: a survey has thousands of different points.",
-            points=len(cloud.points),
-        )
-    for count, least, code, what in (
-        (raw.broken, 0, "POINTS_BROKEN", "have no finite coordinates"),
-        (strays, 0, "POINTS_STRAY", "lie absurdly far from all others"),
-        (raw.flagged, _MANY_NOISE * total, "POINTS_NOISE", "are marked as noise or withheld"),
-        (repeats, _MANY_REPEATS * total, "POINTS_REPEATED", "repeat others exactly"),
-    ):
-        if count > least:
-            notices.append(Notice(code, f"{source}: {count:,} points of {total:,} {what}; they were left out."))
-    low, high = extent(cloud.points)
-    if (high[:2] <= low[:2]).any():
-        raise source.invalid("has all its points on one line", "Check the export: a survey covers an area.")
-    return cloud
-
-
-def _check_numbers(place: Place, facts: Facts, raw: RawCloud, frame: Frame, notices: list[Notice]) -> None:
-    """Refuse degrees that pass for metres; note coordinates that were rounded before they came."""
-    low, high = ((corner + frame.origin) / frame.scale for corner in extent(raw.points))
-    if crs.look_like_degrees(list(low), list(high)):
-        raise degrees(Place(place.source, place.system, (low + high) / 2), "has coordinates that look like degrees")
-    step = stored_step(place.source, facts) * frame.scale[0] if isinstance(facts, PlyHeader) else 0.0
-    if step > _COARSE_STEP_M:
-        notices.append(Notice("PRECISION_LOW", f"{place.source} stores 32-bit coordinates, which are {step:.3g} m "
-                              "apart here; export it with doubles or as LAS."))  # fmt: skip
-
-
 def _round_down(place: Array) -> Array:
     rounded: Array = np.floor(place / _ROUND_M) * _ROUND_M
     return rounded
 
 
-def _check_apart(pre: PointCloud, post: PointCloud) -> None:
+def _check_apart(pre: Cloud, post: Cloud) -> None:
     """Refuse surveys so far apart that no motion within reach brings them together."""
-    (pre_low, pre_high), (post_low, post_high) = extent(pre.points), extent(post.points)
+    (pre_low, pre_high), (post_low, post_high) = pre.extent, post.extent
     between = np.maximum(pre_low, post_low) - np.minimum(pre_high, post_high)
     gap = float(np.hypot(*np.maximum(between[:2], 0.0)))
     if gap > REACH_M:

@@ -1,22 +1,32 @@
 """Two surveys and stable ground in, scored change hulls out: the whole method, one line a stage."""
 
 from contextlib import suppress
+from shutil import rmtree
 from threading import Thread
 
 from pipeline.contracts import Outcome, Run
 from pipeline.progress import Stopwatch
 from pipeline.volume_change import Params
+from pipeline.volume_change.inputs.points import TilePlan
 from pipeline.volume_change.read import read_surveys
 
 
 def run(run: Run, params: Params) -> Outcome:
     """Read, keep the ground, align, compare, and show: docs/method.md has the why of each line."""
     clock = Stopwatch(run.report)
+    tiles = TilePlan(run.outdir / ".tiles", params.tile_points)
+    try:
+        return _run(run, params, tiles, clock)
+    finally:
+        rmtree(tiles.folder, ignore_errors=True)
+
+
+def _run(run: Run, params: Params, tiles: TilePlan, clock: Stopwatch) -> Outcome:
     # The later stages' libraries take longer to load than a million points to read: do both at once.
     Thread(target=_load, args=(params.images,), name="loader").start()
 
     with clock.stage("reading", until=0.15):
-        surveys = read_surveys(run.inputs, max_points=params.max_points)
+        surveys = read_surveys(run.inputs, max_points=params.max_points, tiles=tiles)
     with clock.stage("selecting ground", until=0.20):
         from pipeline.volume_change.ground import select_ground
 
