@@ -69,7 +69,8 @@ def run(
         click.echo(json.dumps(outcome.document, indent=1, allow_nan=False))
     else:
         print_summary(outcome.document, Console())
-        click.echo(f"Results: {out / 'report.html'}")
+        drawn = any(artifact.name == "report.html" for artifact in outcome.artifacts)
+        click.echo(f"Results: {out / 'report.html' if drawn else out}")
 
 
 def _fail(code: str, message: str, status: int = UNUSABLE) -> NoReturn:

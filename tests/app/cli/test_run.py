@@ -132,3 +132,12 @@ def test_help_fits_a_stranger() -> None:
     assert done.returncode == 0
     assert "--stable" in done.stdout
     assert "Exit status" in done.stdout
+
+
+@pytest.mark.service
+def test_without_pictures_the_folder_is_named_and_no_report_that_is_not_there(
+    surveys: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "plain"
+    done = volcal_run(*surveys[:2], "--stable", surveys[2], "--out", out, "--set", "images=false")
+    assert done.stdout.splitlines()[-1] == f"Results: {out}"
