@@ -43,7 +43,7 @@ from pipeline.volume_change.types import (
 )  # fmt: skip
 from pipeline.volume_change.uncertainty.bumps import bumps
 from pipeline.volume_change.uncertainty.covariance import Covariance, estimate
-from pipeline.volume_change.uncertainty.stable import NMAD, StableGround, error_model, stable_ground
+from pipeline.volume_change.uncertainty.stable import NMAD, StableGround, error_model, stable_ground, trusted
 from pipeline.volume_change.uncertainty.volumes import Measured, around, measure, site_totals, totals
 
 SMALLEST_OBJECT = 1.5  # m²: what covers less leaves no low parts behind that would be taken for ground
@@ -90,11 +90,10 @@ def detect(
     report(0.05, "comparing heights")
     grids = _grids(ground, post, registration, cell)
     diff, raster = grids.diff, grids.diff.raster
-    stable = stable_ground(diff, surveys.stable, grids.before.count, grids.after.count)
+    usable = np.isfinite(diff.change) & _trusted(grids, ground.method)
+    stable = trusted(stable_ground(diff, surveys.stable, grids.before.count, grids.after.count), usable)
     errors, covariance = error_model(diff, stable, delivered=registration.stable_offset if moved else None)
     report(0.35, "finding changes")
-    seen = np.isfinite(diff.change)
-    usable = seen & _trusted(grids, ground.method)
     shares = seen_shares(grids.before.count, grids.after.count)
     field = Field(diff.change, diff.variance, usable, covariance, raster.cell, *shares)
     bridged = across_gaps(diff)

@@ -12,6 +12,8 @@ from pipeline.volume_change.types import Array, Mask
 
 TILE = 512  # cells; windows of the autocovariance, so that its cost is linear in the area
 CLIP = 4.0  # robust deviations beyond which a cell is an outlier, not a sample of the noise
+BLUNDER = 10.0  # and beyond which it is none at all, but a thing that stood there
+SOFTENING = 10.0  # median variances of a cell that halve its weight: a vehicle's rim must not pass for the ground
 FEWEST_PAIRS = 30.0
 SIGNIFICANT = 2.0  # sds of what white noise feigns, below which a correlated part is left out
 LARGEST_GRID = 1 << 18  # cells; larger windows are coarsened before a quadratic form
@@ -84,9 +86,12 @@ def estimate(change: Array, variance: Array, sample: Mask, cell: float) -> Covar
     values = change[sample]
     spread = float(np.sqrt(np.median(values**2)) * 1.4826)
     limit = CLIP * np.sqrt(np.maximum(spread**2, variance))
+    sample = sample & (np.abs(np.nan_to_num(change)) <= limit * BLUNDER / CLIP)
     clean = np.where(sample, np.clip(np.nan_to_num(change), -limit, limit), 0.0)
-    lags, covariances, pairs = autocovariance(clean, sample, cell)
-    total = float((clean[sample] ** 2).mean())
+    usual = SOFTENING * max(float(np.median(variance[sample])), 1e-300)
+    weights = np.where(sample, 1.0 / (1.0 + np.where(sample, variance, 0.0) / usual), 0.0)
+    lags, covariances, pairs = autocovariance(clean, weights, cell)
+    total = float(np.average(clean[sample] ** 2, weights=weights[sample] ** 2))
     scales = _ladder(cell, float(lags[-1]) if len(lags) else cell)
     sills = np.zeros(len(scales))
     if len(lags) >= 3:
@@ -97,7 +102,7 @@ def estimate(change: Array, variance: Array, sample: Mask, cell: float) -> Covar
         sills = nnls(shapes * weight[:, None], covariances / norm * weight)[0] * norm
         sills *= min(1.0, total / max(sills.sum(), 1e-300))
         sills[sills < SIGNIFICANT * _chance(total, int(sample.sum()), cell, scales)] = 0.0
-    factor = _white_factor(clean[sample], variance[sample], float(sills.sum()))
+    factor = _white_factor(clean[sample], variance[sample], weights[sample], float(sills.sum()))
     count = int(np.count_nonzero(sample))
     covariance = Covariance(float(np.clip(factor, 0.3, 25.0)), sills, scales, count * cell * cell)
     # Whatever offset was removed was itself measured on such ground, and no better than its mean is known.
@@ -105,13 +110,14 @@ def estimate(change: Array, variance: Array, sample: Mask, cell: float) -> Covar
     return replace(covariance, offset=max(mean, 0.0))
 
 
-def _white_factor(values: Array, variance: Array, sill: float) -> float:
+def _white_factor(values: Array, variance: Array, weights: Array, sill: float) -> float:
     """Return what the cells' own variances must be multiplied with to explain the values.
 
     Once for the sum and once cell by cell: where rough cells overstate their variance, a sum comes out
     right while every smooth cell is thought better than it is.
     """
-    in_sum = (float((values**2).mean()) - sill) / float(variance.mean())
+    squares, own = (float(np.average(each, weights=weights**2)) for each in (values**2, variance))
+    in_sum = (squares - sill) / own
     by_cell = float((values**2 / variance).mean()) - sill * float((1.0 / variance).mean())
     return max(in_sum, by_cell)
 
@@ -128,15 +134,15 @@ def _ladder(cell: float, reach: float) -> Array:
     return np.asarray(cell * 1.6 ** np.arange(steps + 1))
 
 
-def autocovariance(values: Array, sample: Mask, cell: float) -> tuple[Array, Array, Array]:
+def autocovariance(values: Array, weights: Array, cell: float) -> tuple[Array, Array, Array]:
     """Return lags (m), mean products (m²) and pairs per ring of lags, longest lag half the sample's extent.
 
     Args:
-        values: Shape (rows, cols), 0 outside ``sample``.
-        sample: Which cells count.
+        values: Shape (rows, cols).
+        weights: How much each cell counts, 0 to 1.
         cell: Edge of a cell, m.
     """
-    rows, cols = np.nonzero(sample)
+    rows, cols = np.nonzero(weights)
     if not len(rows):
         return np.zeros(0), np.zeros(0), np.zeros(0)
     top, bottom, left, right = rows.min(), rows.max() + 1, cols.min(), cols.max() + 1
@@ -148,9 +154,9 @@ def autocovariance(values: Array, sample: Mask, cell: float) -> tuple[Array, Arr
     for row in range(top, bottom, TILE):
         for col in range(left, right, TILE):
             block = np.s_[row : min(row + TILE, bottom), col : min(col + TILE, right)]
-            if not sample[block].any():
+            if not weights[block].any():
                 continue
-            both = _correlate(values[block], sample[block].astype(float), reach)
+            both = _correlate(values[block] * weights[block], weights[block].astype(float), reach)
             bins = np.digitize(both[2], edges) - 1
             inside = (bins >= 0) & (bins < len(pairs)) & (both[1] > 0.5)
             products += np.bincount(bins[inside], both[0][inside], len(pairs))
@@ -160,17 +166,17 @@ def autocovariance(values: Array, sample: Mask, cell: float) -> tuple[Array, Arr
     return weighted[enough] / pairs[enough] * cell, products[enough] / pairs[enough], pairs[enough]
 
 
-def _correlate(values: Array, mask: Array, reach: int) -> tuple[Array, Array, Array]:
+def _correlate(values: Array, weights: Array, reach: int) -> tuple[Array, Array, Array]:
     """Sums of products, numbers of pairs and distances (cells) of the lags up to ``reach``, flattened."""
     shape = tuple(next_fast_len(n + reach, real=True) for n in values.shape)
     sums = []
-    for grid in (values, mask):
+    for grid in (values, weights):
         spectrum = rfft2(grid, shape)
         sums.append(irfft2(spectrum * spectrum.conj(), shape))
     dy = np.arange(-min(reach, values.shape[0] - 1), min(reach, values.shape[0] - 1) + 1)
     dx = np.arange(0, min(reach, values.shape[1] - 1) + 1)  # the other half is the mirror image
     distance = np.hypot(dy[:, None], dx[None, :])
-    return sums[0][np.ix_(dy, dx)].ravel(), np.round(sums[1][np.ix_(dy, dx)]).ravel(), distance.ravel()
+    return sums[0][np.ix_(dy, dx)].ravel(), sums[1][np.ix_(dy, dx)].ravel(), distance.ravel()
 
 
 def cross(weights: Sequence[Array], covariance: Covariance, cell: float) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What does the ground that did not move say about the error of a height change?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -83,6 +83,17 @@ def stable_ground(diff: Difference, stable: MultiPolygon, pre_count: Array, post
             "points_needed": FEWEST_POINTS,
         },
     )
+
+
+def trusted(ground: StableGround, usable: Mask) -> StableGround:
+    """Leave out stable cells where plants or vehicles stand, whose change is none of the ground's, if enough are left.
+
+    Args:
+        ground: The stable cells.
+        usable: Cells whose ground is ground, shape (rows, cols).
+    """
+    cells = ground.cells & usable
+    return replace(ground, cells=cells) if np.count_nonzero(cells) >= FEWEST_CELLS else ground
 
 
 def error_model(

@@ -5,7 +5,7 @@ from shapely import MultiPolygon, Polygon, box
 from pipeline.errors import StableAreaEmpty
 from pipeline.volume_change.types import Difference, Raster
 from pipeline.volume_change.uncertainty.covariance import Covariance, autocovariance, covariance_of, cross, estimate
-from pipeline.volume_change.uncertainty.stable import StableGround, error_model, inside, stable_ground
+from pipeline.volume_change.uncertainty.stable import StableGround, error_model, inside, stable_ground, trusted
 
 
 def noise(shape: tuple[int, int], white: float, smooth: float, scale: float, seed: int = 0) -> np.ndarray:
@@ -180,3 +180,23 @@ def test_a_strip_of_stable_cells_too_short_for_lags_is_all_white() -> None:
 def test_no_sample_has_no_covariance() -> None:
     lags, covariances, pairs = autocovariance(np.zeros((5, 5)), np.zeros((5, 5), bool), 1.0)
     assert len(lags) == len(covariances) == len(pairs) == 0
+
+
+def test_a_vehicle_on_stable_ground_is_not_taken_for_an_error_of_the_survey() -> None:
+    rng = np.random.default_rng(5)
+    change, variance = rng.normal(0, 0.02, (60, 60)), np.full((60, 60), 0.02**2)
+    bare = estimate(change, variance, np.ones((60, 60), bool), 0.5)
+    change[20:30, 20:25] += 1.5
+    change[19:31, 19:26:6], variance[19:31, 19:26:6] = 0.7, 0.1  # its sides
+    parked = estimate(change, variance, np.ones((60, 60), bool), 0.5)
+    # 3600 cells: a variance is known to √(2/3600) = 2.4 %, and 24 of them are the vehicle's sides.
+    assert parked.white == pytest.approx(bare.white, rel=0.1)
+    assert parked.sill < (0.25 * 0.02) ** 2
+
+
+def test_cells_where_things_stand_are_no_stable_ground_unless_too_little_is_left() -> None:
+    cells, usable = np.ones((10, 10), bool), np.ones((10, 10), bool)
+    usable[:, :4] = False
+    ground = StableGround(cells, 900, 900)
+    assert np.count_nonzero(trusted(ground, usable).cells) == 60
+    assert trusted(ground, np.zeros((10, 10), bool)) is ground
