@@ -12,12 +12,15 @@ from pipeline.volume_change.delineation.score import (
     probability,
     score_of,
 )
+from pipeline.volume_change.delineation.seams import Own
 from pipeline.volume_change.uncertainty.volumes import Measured
 
 MASK = np.zeros((40, 40), bool)
 MASK[12:28, 12:28] = True
+OWN = Own(MASK, MASK.astype(float), np.zeros(MASK.shape), np.full(MASK.shape, np.nan))
 HULL = Measured(
-    1, np.s_[0:40, 0:40], MASK.astype(float), MASK, 100.0, 2.0, 1.0, 0.0, 0.0, 5.0, 1.0, 0.6
+    number=1, box=np.s_[0:40, 0:40], weights=MASK.astype(float), inside=MASK, own=OWN, net=100.0, white=2.0,
+    correlated=1.0, rim=0.0, gap=0.0, half_width=5.0, coverage=1.0, max_change=0.6,
 )  # fmt: skip
 EARTH = Appearance(roughness=0.1, contrast=0.05, near=0.0, rim_gradient=0.14, area=60.0, height=1.0, stands=1.0)
 PLANT = Appearance(roughness=4.5, contrast=3.5, near=0.08, rim_gradient=0.58, area=5.0, height=1.2, stands=0.9)
