@@ -18,7 +18,7 @@ STEP_SE = 1.5  # and while it stands out of the annulus by this many standard er
 CORRELATED_STEP = 2.5  # and by this many sds of how much the correlated part varies over that distance
 MOST_RINGS = 400
 SAME_CHANGE = 0.5  # border height over the lower hull's mean beyond which two hulls are one change
-DOUBTFUL = 3  # cells: a wall's points spoil the trust in cells this far, those with points above and their neighbours
+SPOILT = 3  # cells: a wall's points spoil the trust in cells this far, those with points above and their neighbours
 AS_HIGH = 0.5  # of the change next to it: a doubtful cell that holds as much is the change's
 
 Labels = NDArray[np.int32]
@@ -144,7 +144,7 @@ def claim_doubtful(labels: Labels, signs: NDArray[np.int8], field: Field) -> Non
         if box is None:
             continue
         rows, cols = (
-            slice(max(s.start - DOUBTFUL, 0), min(s.stop + DOUBTFUL, n)) for s, n in zip(box, labels.shape, strict=True)
+            slice(max(s.start - SPOILT, 0), min(s.stop + SPOILT, n)) for s, n in zip(box, labels.shape, strict=True)
         )
         wide = rows, cols
         own, trusted = labels[wide] == k, field.usable[wide]
@@ -155,7 +155,7 @@ def claim_doubtful(labels: Labels, signs: NDArray[np.int8], field: Field) -> Non
         near = gaussian_filter(source.astype(float), 1.5, mode="constant")
         level = gaussian_filter(np.where(source, field.change[wide], 0.0), 1.5, mode="constant") * signs[k]
         on = free & (level > 0) & (field.change[wide] * signs[k] * near > AS_HIGH * level)
-        reached = binary_dilation(own, EIGHT, iterations=DOUBTFUL, mask=own | on)
+        reached = binary_dilation(own, EIGHT, iterations=SPOILT, mask=own | on)
         labels[wide][reached & on] = k
 
 

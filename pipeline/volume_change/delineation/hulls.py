@@ -14,6 +14,7 @@ from pipeline.volume_change.types import Array, Mask, Raster
 PAD = 3  # cells of empty ground around a hull, so that every contour closes
 RIM_CELLS = 2.5  # depth to which cells may be only partly changed
 EDGE = Rim()
+DRAWN_AT = 0.02  # m: where its flank has this height a change is outlined; what is lower nobody would stake out
 VERTEX = 0.05  # cells: how far dropping a vertex may move the outline
 
 
@@ -48,7 +49,7 @@ def outline(
         share = np.where(padded, _changed_share(padded, np.pad(sign * np.where(inside, change, 0.0), PAD)), 0.0)
     else:
         within = padded if room is None else padded | np.pad(room, PAD)
-        share = np.where(within, np.clip(0.5 + (depth_of(padded) - flank.end) / 2, 0.0, 1.0), 0.0)
+        share = np.where(within, np.clip(0.5 + (depth_of(padded) - flank.depth_at(DRAWN_AT)) / 2, 0.0, 1.0), 0.0)
         if beside is not None and beside.any():
             share[padded & faces(padded, np.pad(beside, PAD))] = 1.0
     if portion is not None:

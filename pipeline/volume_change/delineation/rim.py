@@ -56,6 +56,15 @@ class Rim:
         heights: Array = self.height * _flank(self.shape, (depth - self.end) / self.width)
         return heights
 
+    def depth_at(self, level: float) -> float:
+        """Return the depth, cells, at which the flank has a height, m, but no more than half its full height."""
+        share = min(level / self.height, 0.5) if self.height > 0 else 0.5
+        if self.shape == "fading":
+            way = 1.0 - np.sqrt(-2.0 * np.log(share)) / FADED
+        else:
+            way = 2.0 / np.pi * np.arcsin(np.sqrt(share)) if self.shape == "foot" else share
+        return float(self.end + self.width * way)
+
 
 def depth_of(inside: Mask) -> Array:
     """Return how far each cell's centre lies inward of the border of a mask, cells; negative outside."""

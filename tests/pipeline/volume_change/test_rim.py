@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.volume_change.delineation.hulls import outline
-from pipeline.volume_change.delineation.rim import FADED, Rim, depth_of, find_rim
+from pipeline.volume_change.delineation.rim import FADED, Rim, Shape, depth_of, faces, find_rim
 from pipeline.volume_change.types import Array, Raster
 
 CELL, SIDE = 0.5, 120
@@ -52,16 +52,28 @@ def rim_of(height: Array, level: float, sill: float = 0.0) -> tuple[Rim, Array]:
     return find_rim(depth_of(inside), height, variance, np.ones_like(inside), sill=sill, cell=CELL), inside
 
 
+# Where a metre-high flank (two metres for the slope) has 2 cm left, as a share of the radius at which it ends.
+AT_2_CM = {slope: 1 - 0.04 / RADIUS, foot: 2 / np.pi * np.arccos(0.02**0.5), fading: (-2 * np.log(0.02)) ** 0.5 / FADED}
+
+
 @pytest.mark.parametrize("level", [0.05, 0.1])
 @pytest.mark.parametrize("flank", [slope, foot, fading])
-def test_the_outline_lies_where_the_flank_ends_wherever_the_cells_ended(flank: Flank, level: float) -> None:
+def test_the_outline_lies_where_the_flank_has_2_cm_left_wherever_the_cells_ended(flank: Flank, level: float) -> None:
     for seed in range(5):
         height = measured(flank, seed)
         rim, inside = rim_of(height, level)
         assert rim.shape == flank.__name__
         polygon = outline(inside, height, 1, 0, 0, RASTER, rim, np.ones_like(inside))
-        # A cosine's last percent of height, which no fit can promise to see, holds 13 % of its area.
-        assert polygon.area == pytest.approx(np.pi * RADIUS**2, rel=0.13)
+        assert polygon.area == pytest.approx(np.pi * (AT_2_CM[flank] * RADIUS) ** 2, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", ["slope", "foot", "fading"])
+def test_a_flank_has_a_height_where_it_says_so(shape: Shape) -> None:
+    rim = Rim(shape, -1.5, 6.0, 0.8)
+    for level in (0.01, 0.1, 0.3):
+        assert rim.heights(np.array(rim.depth_at(level))) == pytest.approx(level, rel=1e-9)
+    # Of what is hardly higher than the level, the inner half still is its own.
+    assert rim.depth_at(5.0) == rim.depth_at(0.4)
 
 
 def test_a_wall_is_an_edge_though_the_grid_smears_it() -> None:
@@ -102,4 +114,14 @@ def test_an_outline_does_not_reach_into_what_was_not_seen() -> None:
     polygon = outline(inside, height, 1, 0, 0, RASTER, rim, room)
     _, _, east, _ = outline(inside, height, 1, 0, 0, RASTER).bounds
     assert polygon.bounds[2] == pytest.approx(east, abs=CELL)
-    assert polygon.bounds[0] == pytest.approx(30.25 - RADIUS, abs=CELL)
+    assert polygon.bounds[0] == pytest.approx(30.25 - AT_2_CM[foot] * RADIUS, abs=CELL)
+
+
+def test_cells_between_two_changes_face_each_other_and_not_the_free_ground() -> None:
+    inside, others = np.zeros((2, 20, 20), bool)
+    inside[5:15, 4:10] = True
+    others[5:15, 10:16] = True
+    towards = faces(inside, others)
+    assert towards[10, 7:10].all()
+    assert not towards[10, 4:6].any()
+    assert not towards[~inside].any()
