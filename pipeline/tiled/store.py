@@ -15,6 +15,8 @@ Classes = NDArray[np.uint8]
 
 ROOT_M = 4096.0  # edge of the largest tiles; whatever lies further apart is in different ones
 DEEPEST = 12  # quarterings: tiles of one metre
+EXPECTED_FILL = 0.7  # of a tile: density varies over a site
+DEEPEST_GUESS = 7  # quarterings to begin with at most: tiles of 32 m
 MOST_ROOTS = 4096  # a survey covers a few; beyond this the coordinates are scrap, and the last square takes it
 _FARTHEST = 1e9
 
@@ -79,12 +81,16 @@ class _Leaf:
 class _Root:
     """A quadtree over one square of ``ROOT_M``."""
 
-    def __init__(self, folder: Path, row: int, col: int, most: int) -> None:
+    def __init__(self, folder: Path, row: int, col: int, most: int, depth: int) -> None:
         self._folder, self._most = folder, most
         self._x0, self._y0 = col * ROOT_M, row * ROOT_M
-        self._depth = 0
-        self._table = np.zeros((1, 1), np.int32)  # which leaf each square of the deepest level belongs to
-        self._leaves = [_Leaf(folder / "0", 0, 0, 0)]
+        self._depth = depth
+        side = 2**depth
+        self._leaves = [
+            _Leaf(folder / _path(depth, k // side, k % side), depth, k // side, k % side) for k in range(side**2)
+        ]
+        # which leaf each square of the deepest level belongs to
+        self._table = np.arange(side**2, dtype=np.int32).reshape(side, side)
         folder.mkdir(parents=True)
 
     def take(self, points: Array, classes: Classes) -> None:
@@ -110,8 +116,7 @@ class _Root:
         for k, (down, right) in zip(numbers, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
             row, col = 2 * leaf.row + down, 2 * leaf.col + right
             self._table[row * width : (row + 1) * width, col * width : (col + 1) * width] = k
-            name = f"{leaf.path.name}{2 * down + right}"
-            quarters.append(_Leaf(leaf.path.with_name(name), leaf.level + 1, row, col))
+            quarters.append(_Leaf(self._folder / _path(leaf.level + 1, row, col), leaf.level + 1, row, col))
         points: Array = np.fromfile(leaf.path.with_suffix(".xyz"), np.float64).reshape(-1, 3)
         classes: Classes = np.fromfile(leaf.path.with_suffix(".cls"), np.uint8)
         for ending in (".xyz", ".cls"):
@@ -130,6 +135,11 @@ class _Root:
         return found
 
 
+def _path(level: int, row: int, col: int) -> str:
+    """Return the quarters that lead to a square from the root, such as ``t031``: in its order neighbours are near."""
+    return "t" + "".join(str(2 * (row >> k & 1) + (col >> k & 1)) for k in reversed(range(level)))
+
+
 class TileStore:
     """Takes a survey's points in any order and keeps them on disk by place.
 
@@ -142,7 +152,20 @@ class TileStore:
 
     def __init__(self, folder: Path, most: int) -> None:
         self._folder, self._most = folder, most
+        self._depth = 0
         self._roots: dict[tuple[int, int], _Root] = {}
+
+    def expect(self, count: int, area: float) -> None:
+        """Begin with tiles of about the right size, so that few must be quartered later; a wrong guess costs only time.
+
+        Args:
+            count: Points that will come.
+            area: That they cover, m².
+        """
+        if not (count > self._most and 0 < area < np.inf):
+            return
+        edge = np.sqrt(EXPECTED_FILL * self._most * area / count)
+        self._depth = int(np.clip(np.ceil(np.log2(ROOT_M / edge)), 0, DEEPEST_GUESS))
 
     def take(self, points: Array, classes: Classes | None) -> None:
         """Add points.
@@ -176,5 +199,5 @@ class TileStore:
         if (row, col) not in self._roots:
             if len(self._roots) >= MOST_ROOTS:
                 return next(reversed(self._roots.values()))
-            self._roots[row, col] = _Root(self._folder / f"{row},{col}", row, col, self._most)
+            self._roots[row, col] = _Root(self._folder / f"{row},{col}", row, col, self._most, self._depth)
         return self._roots[row, col]

@@ -97,7 +97,9 @@ class GroundSurface:
     """Where the ground lies, and how far a point may be from it; grids of shape (rows, cols).
 
     Args:
-        low: Elevation at the lower corner of each tilted cell, metres.
+        height: Elevation at each cell's centre, metres.
+        slack: How far a ground point may lie above it, without its noise, metres.
+        behind: The highest of the cell and its neighbours, each at its lower corner, metres.
         tilt: Rise of the ground across a cell, metres.
         noise: Height of ground points above the lowest of their cell, metres.
         x0: Lowest x, metres.
@@ -105,7 +107,9 @@ class GroundSurface:
         cell: Edge of a cell, metres.
     """
 
-    low: Array
+    height: Array
+    slack: Array
+    behind: Array
     tilt: Array
     noise: float
     x0: float
@@ -118,17 +122,14 @@ class GroundSurface:
         # Twice the slack below: only a stray echo lies under the lowest points, or else the surface is too coarse.
         high = above > slack + 3 * self.noise
         # The brink of a face or a trench shares its cell with the foot; it is level with the cell behind it.
-        behind = maximum_filter(self.low, 3)
-        brink, _ = raster_kernels.heights(points[high], behind, self.tilt, self.x0, self.y0, self.cell)
+        brink, _ = raster_kernels.heights(points[high], self.behind, self.tilt, self.x0, self.y0, self.cell)
         high[high] = np.abs(brink) > TOLERANCE + 3 * self.noise
         return np.where(high, np.uint8(2), (above >= -2 * slack).astype(np.uint8))
 
     def heights(self, points: Points) -> tuple[Array, Array]:
         """Return how far each point lies above the surface, and how far it may, metres, shape (n,) each."""
-        # The lowest point of a tilted cell lies at its lower corner: half a cell down along both axes.
-        middle, slack = self.low + self.tilt / 2, self.tilt / 2 + TOLERANCE
-        above, allowed = raster_kernels.heights(points, middle, slack, self.x0, self.y0, self.cell)
-        return above, allowed
+        above, slack = raster_kernels.heights(points, self.height, self.slack, self.x0, self.y0, self.cell)
+        return above, slack
 
 
 def ground_surface(cloud: Cloud, spacing: float) -> GroundSurface:
@@ -157,7 +158,10 @@ def ground_surface(cloud: Cloud, spacing: float) -> GroundSurface:
     surface = _filled(surface, np.isnan(low) | pits)
     objects = _objects(surface, cell)
     surface = _filled(surface, objects | np.isnan(low) | pits)
-    found = GroundSurface(surface, _steepness(surface) * cell, 0.0, x0, y0, cell)
+    tilt = _steepness(surface) * cell
+    # The lowest point of a tilted cell lies at its lower corner: half a cell down along both axes.
+    height, slack = surface + tilt / 2, tilt / 2 + TOLERANCE
+    found = GroundSurface(height, slack, maximum_filter(surface, 3), tilt, 0.0, x0, y0, cell)
     # The lowest of about nine noisy points lies below the mean; q25 tells by how much without being
     # drawn up by vegetation.
     above, _ = found.heights(cloud.sample(_NOISE_SAMPLE))

@@ -86,6 +86,8 @@ def usable_points(
         InputTooLarge: If a text file has too many lines.
     """
     source = place.source
+    if store is not None and isinstance(facts, LasFacts):
+        store.expect(facts.count, float(np.prod(((facts.bounds.high - np.array(facts.bounds.low)) * frame.scale)[:2])))
     raw = _read(source, facts, frame, max_points, store)
     cleaned: tuple[Survey, int, int] = _cleaned(raw, frame) if store is None else _cleaned_tiles(raw, store, frame)
     found, strays, repeats = cleaned

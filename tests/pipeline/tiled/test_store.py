@@ -83,3 +83,20 @@ def test_a_restart_forgets_what_came_before(tmp_path: Path) -> None:
     assert store.tiles() == ()
     store.take(points(10), None)
     assert sum(tile.count for tile in store.tiles()) == 10
+
+
+@pytest.mark.parametrize("area", [90_000.0, 1e-3, 1e12, 0.0, np.inf, np.nan])
+def test_a_guess_of_the_density_right_or_wrong_keeps_tiles_small_and_points_in_place(
+    tmp_path: Path, area: float
+) -> None:
+    cloud = points(4000)
+    store = TileStore(tmp_path / "tiles", 500)
+    store.expect(len(cloud), area)
+    for part in np.array_split(cloud, 5):
+        store.take(part, None)
+    tiles = store.tiles()
+    assert max(tile.count for tile in tiles) <= 500
+    assert sorted(np.vstack([tile.points() for tile in tiles]).tolist()) == sorted(cloud.tolist())
+    for tile in tiles:
+        assert (tile.low[:2] >= tile.square[:2]).all()
+        assert (tile.high[:2] < tile.square[2:]).all()
