@@ -129,7 +129,7 @@ def _settled_on_stable_ground(base: Pose, free: tuple[int, ...]) -> Pose:
 
 def _report(pose: Pose, base: Pose, free: tuple[int, ...]) -> Registration:
     seen = pose.pair.judged(pose.matrix)
-    freedoms = free if base.how == "identity" else ALL
+    freedoms = sorted({*base.freed, *free})
     return Registration(
         matrix=pose.matrix,
         method=pose.how,
@@ -154,7 +154,7 @@ def _open3d(delivered: Pose) -> Pose:
     start = best_pose(delivered)
     pair = delivered.pair
     matrix = open3d_fit(pair.pre.sample(THINNABLE), pair.post.sample(THINNABLE), start.matrix, pair.spacing)
-    return Pose(pair, matrix, f"{start.how}, Open3D point to plane")
+    return Pose(pair, matrix, f"{start.how}, Open3D point to plane", freed=ALL)
 
 
 def _warnings(pose: Pose) -> tuple[Notice, ...]:

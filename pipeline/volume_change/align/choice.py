@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from pipeline.errors import RegistrationFailed
 from pipeline.volume_change.align import coarse, fine
 from pipeline.volume_change.align.pair import Pose
+from pipeline.volume_change.align.replicates import shows_shift
 from pipeline.volume_change.types import Array
 
 AGREES = 0.6  # share of agreeing anchors that only a right pose reaches
 SURE = 0.9  # nothing can be better by BETTER
 BETTER = 0.1  # gain in agreement for which the delivered coordinates are given up
+FAINT = 0.02  # gain that is more than chance, of witnesses' shares: a small shift shows in the mean, hardly in shares
 CLEARLY_BETTER = 0.15  # the same for a pose that was searched for
 SAME_RELIEF = 0.68  # high-pass correlation that only a right pose reaches
 FAR_RELIEF = 0.5  # the least of a pose far from the delivered one
@@ -47,13 +49,22 @@ def _near(delivered: Pose) -> tuple[Pose, list[Pose]]:
         # Most of the site may have changed: from its stable part the fit begins where the rest is in reach.
         fits.append(delivered.settled_on_stable("robust M3C2 fit"))
     for fitted in sorted(fits, key=lambda pose: -pose.agreement):
-        if not _is_better(fitted, best):
-            continue
-        if fitted.moved <= reach(fitted):
-            return fitted, []
-        if _is_proven(fitted):
-            far.append(fitted)
+        better = _is_better(fitted, best)
+        if fitted.moved > reach(fitted):
+            far += [fitted] if better and _is_proven(fitted) else []
+        elif better or min(fitted.agreement - best.agreement, fitted.steep - best.steep) > FAINT:
+            level = best.levelled("robust M3C2 fit of height and tilt", best.pair.witnesses)
+            if _shows_shift(fitted, level):
+                return fitted, []
+            if better:
+                return level.levelled(level.how, best.pair.anchors), []
     return best, far
+
+
+def _shows_shift(fitted: Pose, level: Pose) -> bool:
+    """Whether the ground shows the horizontal part of a fit: by what it brings into place, or by its parts' accord."""
+    gain = max(fitted.agreement - level.agreement, fitted.steep - level.steep)
+    return gain > BETTER or shows_shift(level.pair.anchors, level.pair.later, level.matrix)
 
 
 def _is_better(fitted: Pose, best: Pose) -> bool:

@@ -64,10 +64,10 @@ def choose_freedoms(evidence: Evidence, seed: int) -> tuple[int, ...]:
     """
     size = max(float(np.sqrt(evidence.points[:, :2].var(axis=0).sum())), evidence.radius)
     J = jacobian(evidence.points, evidence.normals, evidence.points.mean(axis=0), size)
-    blocks = _blocks(evidence.points, BLOCK_RADII * evidence.radius)
-    best, best_loss = NOTHING, _held_out(J, evidence, blocks, NOTHING, seed)
+    dealt = blocks(evidence.points, BLOCK_RADII * evidence.radius)
+    best, best_loss = NOTHING, _held_out(J, evidence, dealt, NOTHING, seed)
     for wanted in _observable(J, evidence):
-        loss = _held_out(J, evidence, blocks, wanted, seed)
+        loss = _held_out(J, evidence, dealt, wanted, seed)
         gain = best_loss - loss
         error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else np.inf
         if gain.mean() > GAIN * best_loss.mean() and gain.mean() > GAIN_ERRORS * error:
@@ -85,8 +85,8 @@ def _observable(J: Array, evidence: Evidence) -> list[tuple[int, ...]]:
     return sets
 
 
-def _blocks(points: Array, smallest: float) -> NDArray[np.int64]:
-    """Number of the square block that holds each anchor, counted from 0 without gaps."""
+def blocks(points: Array, smallest: float) -> NDArray[np.int64]:
+    """Return the number of the square block that holds each anchor, counted from 0 without gaps."""
     low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
     edge = max(float((high - low).max()) / BLOCKS, smallest)
     column = ((points[:, :2] - low) // edge).astype(np.int64)

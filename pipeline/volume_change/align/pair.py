@@ -10,6 +10,7 @@ from pipeline.abreast import both
 from pipeline.clouds import Cloud
 from pipeline.geometry.rigid import apply, inverse, lift
 from pipeline.volume_change.align import coarse, fine, samples, slopes
+from pipeline.volume_change.align.freedoms import ALL, NOTHING, TILT
 from pipeline.volume_change.types import Array
 
 FEWEST_STABLE = 40  # anchors in the stable polygons; with fewer the whole site decides
@@ -118,12 +119,14 @@ class Pose:
         matrix: Later → reference, 4 × 4.
         how: What led to it, in words.
         settled: Whether the iteration converged.
+        freed: What was estimated to get here, as positions in ``FREEDOMS``.
     """
 
     pair: Pair
     matrix: Array
     how: str
     settled: bool = True
+    freed: tuple[int, ...] = NOTHING
 
     @cached_property
     def seen(self) -> fine.Distances:
@@ -192,7 +195,12 @@ class Pose:
         matrix = lift(-self.pair.judged(self.matrix).offset) @ self.matrix
         matrix, _ = fine.refine(anchors, later, matrix)
         matrix, settled = fine.refine(self.pair.anchors, self.pair.later, matrix)
-        return Pose(self.pair, matrix, how, settled)
+        return Pose(self.pair, matrix, how, settled, ALL)
+
+    def levelled(self, how: str, anchors: samples.Anchors) -> "Pose":
+        """Return the robust fit in height and tilt that starts here."""
+        matrix, settled = fine.refine(anchors, self.pair.later, self.matrix, TILT)
+        return Pose(self.pair, matrix, how, settled, TILT)
 
     def refined(self, how: str) -> "Pose":
         """Return the robust coarse-to-fine fit that starts here."""
@@ -200,7 +208,7 @@ class Pose:
         for pre, post in (self.pair.coarse, self.pair.middle):
             matrix = fine.point_to_plane(post, pre, matrix)
         matrix, settled = fine.refine(self.pair.anchors, self.pair.later, matrix)
-        return Pose(self.pair, matrix, how, settled)
+        return Pose(self.pair, matrix, how, settled, ALL)
 
 
 def shift_at(points: Array, matrix: Array) -> Array:
