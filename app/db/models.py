@@ -33,9 +33,12 @@ class Task(Base):
         Index("ix_tasks_created", "created_at", "id"),
         Index("ix_tasks_finished", "finished_at"),
         Index("ix_tasks_state_pipeline", "state", "pipeline"),
+        Index("ix_tasks_owner_created", "owner", "created_at", "id"),
+        Index("ix_tasks_owner_state", "owner", "state"),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), default="", server_default="")  # never changes; empty: nobody's
     pipeline: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(200), default="", server_default="")  # for people; means nothing
     options: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -115,3 +118,21 @@ class Delivery(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)  # while it is claimed: when the claim runs out
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Key(Base):
+    """A key of the API; whoever reads this row cannot make the key from it."""
+
+    __tablename__ = "keys"
+    __table_args__ = (Index("ix_keys_owner", "owner"),)
+
+    prefix: Mapped[str] = mapped_column(String(16), primary_key=True)  # its public part
+    digest: Mapped[str] = mapped_column(String(64))  # SHA-256 of the whole key, hexadecimal
+    name: Mapped[str] = mapped_column(String(100))  # for people
+    owner: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[str] = mapped_column(String(64))  # with spaces
+    rate: Mapped[int | None] = mapped_column(Integer)  # requests a minute; null: what the deployment chose; 0: no limit
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # to the hour
