@@ -6,22 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import laspy
 import numpy as np
-import rasterio
 import shapely
-from laspy.vlrs.known import WktCoordinateSystemVlr
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
-from rasterio.errors import CRSError as RasterCRSError
-from rasterio.io import MemoryFile
-from rasterio.transform import Affine
 
 from pipeline.contracts import Artifact
 from pipeline.errors import StorageFull
 from pipeline.volume_change.output.document import json_ready, map_polygon
 from pipeline.volume_change.output.geopackage import Layer, geopackage
+from pipeline.volume_change.output.lean import without
 from pipeline.volume_change.types import Analysis, Hull
+
+with without("boto3", "requests"):  # clouds are read and written from files here
+    import laspy
+    import rasterio
+    from laspy.vlrs.known import WktCoordinateSystemVlr
+    from rasterio.errors import CRSError as RasterCRSError
+    from rasterio.io import MemoryFile
+    from rasterio.transform import Affine
 
 _NUMBERS = (
     "score", "area", "cut_volume", "fill_volume", "net_volume", "mean_change", "max_change", "coverage",
