@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
-from scipy.optimize import nnls
 
 from pipeline.volume_change.types import Array, Mask
+from pipeline.volume_change.uncertainty.nonnegative import nonnegative_least_squares
 
 TILE = 512  # cells; windows of the autocovariance, so that its cost is linear in the area
 CLIP = 4.0  # robust deviations beyond which a cell is an outlier, not a sample of the noise
@@ -99,7 +99,7 @@ def estimate(change: Array, variance: Array, sample: Mask, cell: float) -> Covar
         # Distant lags share few independent patches however many pairs they count: the weight levels off.
         weight = np.sqrt(np.minimum(pairs / pairs.max(), 0.25))
         norm = max(total, 1e-300)
-        sills = nnls(shapes * weight[:, None], covariances / norm * weight)[0] * norm
+        sills = nonnegative_least_squares(shapes * weight[:, None], covariances / norm * weight) * norm
         sills *= min(1.0, total / max(sills.sum(), 1e-300))
         sills[sills < SIGNIFICANT * _chance(total, int(sample.sum()), cell, scales)] = 0.0
     factor = _white_factor(clean[sample], variance[sample], weights[sample], float(sills.sum()))
