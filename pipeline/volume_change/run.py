@@ -1,5 +1,6 @@
 """Two surveys and stable ground in, scored change hulls out: the whole method, one line a stage."""
 
+import gc
 from contextlib import suppress
 from shutil import rmtree
 from threading import Thread
@@ -55,6 +56,9 @@ def _run(run: Run, params: Params, tiles: TilePlan, clock: Stopwatch) -> Outcome
 
 def _load(images: bool) -> None:
     """Import what the stages after reading need, in their order; what fails here fails there again, and is told."""
+    # The collector would look at everything that was loaded so far again and again; none of it is ever garbage.
+    collecting = gc.isenabled()
+    gc.disable()
     with suppress(Exception):
         import pipeline.volume_change.ground
         import pipeline.volume_change.register
@@ -65,3 +69,6 @@ def _load(images: bool) -> None:
             import pipeline.volume_change.output.pictures.hull_view
             import pipeline.volume_change.output.pictures.overview
             import pipeline.volume_change.output.report  # noqa: F401
+    gc.freeze()
+    if collecting:
+        gc.enable()
