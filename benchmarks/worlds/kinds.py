@@ -38,7 +38,7 @@ class Kind:
         density: Of the coarser survey, points per m².
         ratio: How many times denser the other survey is; which one that is, is drawn.
         points: Of the coarser survey in the common square.
-        cover: Any of grass, bushes, trees, vehicles, people.
+        cover: Any of grass, heath, bushes, trees, vehicles, people.
         gaps: Whether each survey has holes.
         overlap: Share of each survey that both cover.
         motion: ``none``; ``small`` (1°, 0.5 m, 0.2° of tilt); ``datum`` (up to 40 m in height only); ``far``
@@ -121,6 +121,13 @@ FIT: dict[str, Kind] = {
         stable="few",
     ),
     "quarry, patches, no change": Kind("quarry", motifs=(), density=(3, 30), stable="patches"),
+    # for what grows, what stands at the border, and what is a cell or two wide
+    "field, heath": Kind("field", cover=("heath",), density=(8, 60)),
+    "hills, heath, no change": Kind("hills", motifs=(), cover=("heath", "bushes"), density=(8, 60)),
+    "quarry, heath, no change": Kind("quarry", motifs=(), cover=("heath",), density=(8, 60), stable="patches"),
+    "quarry, vehicles and people, no change": Kind("quarry", motifs=(), cover=("vehicles", "people"), density=(8, 60)),
+    "field, ditches": Kind("field", motifs=("ditch",), density=(8, 60)),
+    "quarry, ditches": Kind("quarry", motifs=("ditch", "mound"), density=(8, 60), stable="patches"),
 }  # fmt: skip
 
 _SHARED = (

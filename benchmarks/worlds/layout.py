@@ -56,6 +56,17 @@ def trench(rng: Rng, at: Place, unit: float) -> list[Change]:
     return [replace(drawn, x=2 * at[0] - middle.x, y=2 * at[1] - middle.y)]
 
 
+def ditch(rng: Rng, at: Place, unit: float) -> list[Change]:
+    """A narrow ditch or dam, 0.8–2.5 units wide and 6–20 long, two of three between upright walls."""
+    width, h = rng.uniform(0.8, 2.5) * unit, height(rng, unit)
+    slope = np.inf if rng.random() < 0.65 else max(rng.uniform(1.5, 5), 2.2 * abs(h) / width)
+    bend = float(rng.choice([-1, 1]) * rng.uniform(0.2, 0.9)) if rng.random() < 0.3 else 0.0
+    legs = (rng.uniform(3, 8) * unit, rng.uniform(2, 8) * unit)
+    drawn = Trench(*at, rng.uniform(0, 2 * np.pi), legs, bend, 4 * unit, width, h, slope)
+    middle = drawn.outline(0.0).centroid
+    return [replace(drawn, x=2 * at[0] - middle.x, y=2 * at[1] - middle.y)]
+
+
 def _beside(rng: Rng, at: Place, unit: float, gap: float, signs: tuple[int, int], slope: float) -> list[Change]:
     turn = rng.uniform(0, np.pi)
     deep = rng.uniform(4, 6) * unit
@@ -115,7 +126,7 @@ def upright(rng: Rng, at: Place, unit: float) -> list[Change]:
 
 MOTIFS: dict[str, Callable[[Rng, Place, float], list[Change]]] = {
     "mound": mound, "frustum": frustum, "slab": slab, "trench": trench, "touching": touching, "close": close,
-    "shallow": shallow, "upright": upright, "spoil": spoil,
+    "shallow": shallow, "upright": upright, "spoil": spoil, "ditch": ditch,
 }  # fmt: skip
 
 
@@ -208,6 +219,10 @@ def covers(rng: Rng, what: tuple[str, ...], size: float, changes: tuple[Change, 
         x, y, radius, high = *rng.uniform(0, size, 2), rng.uniform(0.08, 0.2) * size, rng.uniform(0.05, 0.25)
         before.append((float(x), float(y), radius, high))
         after.append((float(x), float(y), radius, high * rng.uniform(0.8, 1.4)))
+    for _ in range(int(rng.integers(2, 7)) if "heath" in what else 0):  # mown or grown, over more or less of the site
+        x, y, radius, high = *rng.uniform(0, size, 2), rng.uniform(0.04, 0.3) * size, rng.uniform(0.03, 0.4)
+        before.append((float(x), float(y), radius, high))
+        after.append((float(x), float(y), radius, high * float(np.exp(rng.uniform(-1.0, 1.0)))))
     bare = barred if isinstance(barred, MultiPolygon) else MultiPolygon([barred] if not barred.is_empty else [])
     return (
         Cover(tuple(plants), tuple(things[0]), tuple(before), bare),
