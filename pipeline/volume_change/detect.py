@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import binary_dilation, label
 
-from pipeline.abreast import both
-from pipeline.clouds import EVERYWHERE, Box, Cloud
+from pipeline.abreast import both, meanwhile
+from pipeline.clouds import Cloud
 from pipeline.volume_change.comparison import difference_kernels as kernels
 from pipeline.volume_change.comparison.border import seen_shares
 from pipeline.volume_change.comparison.difference import (
@@ -19,7 +19,7 @@ from pipeline.volume_change.comparison.difference import (
     like_neighbours,
     surface,
 )
-from pipeline.volume_change.comparison.m3c2 import NORMAL_RADIUS, SHORTEST, core_points, joined, m3c2
+from pipeline.volume_change.comparison.m3c2 import in_hulls, m3c2_map
 from pipeline.volume_change.delineation.changes import Changes, find_changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.hulls import centre_of, outline
@@ -31,7 +31,6 @@ from pipeline.volume_change.types import (
     EIGHT,
     Analysis,
     Array,
-    CorePoints,
     Difference,
     ErrorModel,
     Hull,
@@ -93,6 +92,8 @@ def detect(
     usable = np.isfinite(diff.change) & _trusted(grids, ground.method)
     stable = trusted(stable_ground(diff, surveys.stable, grids.before.count, grids.after.count), usable)
     errors, covariance = error_model(diff, stable, delivered=registration.stable_offset if moved else None)
+    shared = float(np.sqrt(errors.sill_long + errors.extra["offset_left"] ** 2))
+    along_normals = meanwhile(m3c2_map, ground.pre, post, raster, diff.change, shared)
     report(0.35, "finding changes")
     shares = seen_shares(grids.before.count, grids.after.count)
     field = Field(diff.change, diff.variance, usable, covariance, raster.cell, *shares)
@@ -111,7 +112,7 @@ def detect(
     whole = np.where((changes.labels > 0) & earth, changes.change, like_neighbours(bare))
     centred = stable.cells if "z" in registration.dof else None
     report(0.7, "measuring along normals")
-    core = _core(ground.pre, post, grids, errors, labels)
+    core = in_hulls(along_normals(), raster, labels)
     report(1.0, "measuring along normals")
     return Analysis(
         surveys=surveys,
@@ -249,40 +250,3 @@ def _renumbered(labels: Labels, order: list[int]) -> Labels:
     for rank, i in enumerate(order, start=1):
         numbers[i + 1] = rank
     return np.asarray(numbers[labels], dtype=np.int32)
-
-
-def _core(pre: Cloud, post: Cloud, grids: _Grids, errors: ErrorModel, labels: Labels) -> CorePoints:
-    """Measure along normals at one reference point per cell, and say which hull holds it."""
-    raster, change = grids.diff.raster, grids.diff.change
-    cores = core_points(pre, raster, np.isfinite(change))
-    half_length = max(SHORTEST * raster.cell, 1.5 * float(np.nanmax(np.abs(change))))
-    reach = half_length + NORMAL_RADIUS * raster.cell
-    parts, order = [], []
-    for window in pre.windows():
-        mine = np.flatnonzero(_within(cores, window))
-        if not len(mine):
-            continue
-        wide = window if window == EVERYWHERE else _widened(cores[mine], reach)
-        order.append(mine)
-        parts.append(
-            m3c2(
-                pre.near(wide), post.near(wide), cores[mine], cell=raster.cell, half_length=half_length,
-                registration_error=float(np.sqrt(errors.sill_long + errors.extra["offset_left"] ** 2)),
-            )
-        )  # fmt: skip
-    core = joined(parts, np.argsort(np.concatenate(order)))
-    col = ((cores[:, 0] - raster.x0) / raster.cell).astype(np.int64)
-    row = ((cores[:, 1] - raster.y0) / raster.cell).astype(np.int64)
-    return replace(core, hull=np.asarray(labels[row, col], dtype=np.int32))
-
-
-def _within(points: Array, box: Box) -> Mask:
-    """Return which points lie in a box, its left and lower edges included."""
-    x, y = points[:, 0], points[:, 1]
-    return np.asarray((x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3]))
-
-
-def _widened(points: Array, reach: float) -> Box:
-    """Return the box around points, so much wider on all sides."""
-    (left, bottom), (right, top) = points[:, :2].min(axis=0) - reach, points[:, :2].max(axis=0) + reach
-    return float(left), float(bottom), float(right), float(top)

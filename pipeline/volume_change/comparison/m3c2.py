@@ -1,16 +1,17 @@
 """How far did the surface move along its own normal? M3C2 at core points on the reference."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.abreast import both
-from pipeline.clouds import Cloud, Points
+from pipeline.clouds import EVERYWHERE, Box, Cloud, Points
 from pipeline.geometry.cells import CellList, cylinder_stats, normals
 from pipeline.volume_change.comparison import difference_kernels as kernels
-from pipeline.volume_change.types import CorePoints, Mask, Raster
+from pipeline.volume_change.types import Array, CorePoints, Mask, Raster
 
 MOST_CORES = 1_000_000
 RADIUS = 0.8  # of the cylinder, in cells: about 18 points, more than a grid cell holds
@@ -82,6 +83,57 @@ def m3c2(
     distance = np.where(enough, mean2 - mean1, np.nan)
     lod95 = TWO_SIDED * (np.sqrt(noise) + registration_error)
     return CorePoints(cores, normal, distance, lod95, np.zeros(len(cores), np.int32))
+
+
+def m3c2_map(pre: Cloud, post: Cloud, raster: Raster, change: Array, registration_error: float) -> CorePoints:
+    """Measure along normals at one reference point per cell, window by window.
+
+    Args:
+        pre: Reference ground.
+        post: Later ground, registered.
+        raster: The grid.
+        change: Height change, m, shape (rows, cols), NaN where unseen: its largest sets the cylinders' length.
+        registration_error: Standard deviation that all points share, m.
+
+    Returns:
+        No point is in a hull yet.
+    """
+    cores = core_points(pre, raster, np.isfinite(change))
+    half_length = max(SHORTEST * raster.cell, 1.5 * float(np.nanmax(np.abs(change))))
+    reach = half_length + NORMAL_RADIUS * raster.cell
+    parts, order = [], []
+    for window in pre.windows():
+        mine = np.flatnonzero(_within(cores, window))
+        if not len(mine):
+            continue
+        wide = window if window == EVERYWHERE else _widened(cores[mine], reach)
+        order.append(mine)
+        parts.append(
+            m3c2(
+                pre.near(wide), post.near(wide), cores[mine], cell=raster.cell, half_length=half_length,
+                registration_error=registration_error,
+            )
+        )  # fmt: skip
+    return joined(parts, np.argsort(np.concatenate(order)))
+
+
+def in_hulls(core: CorePoints, raster: Raster, labels: NDArray[np.int32]) -> CorePoints:
+    """Return the core points with the number of the hull, from ``labels`` (rows, cols), that holds each."""
+    col = ((core.points[:, 0] - raster.x0) / raster.cell).astype(np.int64)
+    row = ((core.points[:, 1] - raster.y0) / raster.cell).astype(np.int64)
+    return replace(core, hull=np.asarray(labels[row, col], dtype=np.int32))
+
+
+def _within(points: Array, box: Box) -> Mask:
+    """Return which points lie in a box, its left and lower edges included."""
+    x, y = points[:, 0], points[:, 1]
+    return np.asarray((x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3]))
+
+
+def _widened(points: Array, reach: float) -> Box:
+    """Return the box around points, so much wider on all sides."""
+    (left, bottom), (right, top) = points[:, :2].min(axis=0) - reach, points[:, :2].max(axis=0) + reach
+    return float(left), float(bottom), float(right), float(top)
 
 
 def joined(parts: Sequence[CorePoints], order: NDArray[np.intp]) -> CorePoints:
