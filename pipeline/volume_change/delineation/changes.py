@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, find_objects, gaussian_filter, label, maximum, maximum_filter
+from scipy.ndimage import binary_dilation, find_objects, gaussian_filter, label
 from scipy.special import ndtri
 
+from pipeline.abreast import both
 from pipeline.volume_change.delineation.growth import Field, Labels, claim_doubtful, fill_gaps, grow, merge_fragments
 from pipeline.volume_change.types import EIGHT, Array, Mask
 
@@ -14,6 +15,7 @@ SCALES = (1.0, 5.0)  # cells, sd of the smoothing
 FALSE_ALARMS = 0.01  # expected per scene and scale without any change
 CORE = 2.5  # z of a cell that belongs to a change whose peak is above the threshold
 EDGE = 0.35  # of the highest z within two cells: smoothing carries a sharp edge no further than half a cell
+AROUND = 2  # cells, for EDGE
 SOFTENING = 10.0  # median variances added to a cell's own before it weighs
 TAIL_RANK = 0.998
 
@@ -65,13 +67,23 @@ def significance(field: Field, usable: Mask, sigma: float) -> Array:
         return np.zeros(white.shape)
     # Softened: the cells of a small steep pit vary most, and would drown in the quiet ground around it.
     weight = np.where(usable, 1.0 / (white + SOFTENING * float(np.median(white[usable]))), 0.0)
-    total = gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
-    mean = gaussian_filter(weight * np.where(usable, field.change, 0.0), sigma, mode="constant", truncate=3.0)
-    squares = gaussian_filter(weight**2 * white, sigma / np.sqrt(2), mode="constant", truncate=3.0 * np.sqrt(2))
+    np.multiply(weight**2, white, out=white)
+    total, mean = both(_smoothed, (weight, sigma, 3.0), (weight * np.where(usable, field.change, 0.0), sigma, 3.0))
+    del weight
+    squares = _smoothed(white, sigma / np.sqrt(2), 3.0 * np.sqrt(2))
     seen = usable & (total > 0)
-    total = np.where(seen, total, 1.0)
-    noise = np.where(seen, squares, 1.0) / (4 * np.pi * sigma**2 * total**2)
-    return np.where(seen, mean / total / np.sqrt(noise + field.covariance.smoothed(sigma * field.cell)), 0.0)
+    total[~seen] = squares[~seen] = 1.0
+    mean /= total
+    # the standard error, in the place of the squares
+    squares /= 4 * np.pi * sigma**2 * total**2
+    squares += field.covariance.smoothed(sigma * field.cell)
+    mean /= np.sqrt(squares, out=squares)
+    mean[~seen] = 0.0
+    return mean
+
+
+def _smoothed(values: Array, sigma: float, truncate: float) -> Array:
+    return np.asarray(gaussian_filter(values, sigma, mode="constant", truncate=truncate))
 
 
 def tail_factor(z: Array, stable: Mask) -> float:
@@ -107,15 +119,29 @@ def find_changes(field: Field, stable: Mask, guess: Array) -> Changes:
 
 def _add_cores(labels: Labels, z: Array, threshold: float, signs: list[int], peaks: list[float], sign: int) -> None:
     """Label the connected regions of z whose peak passes the threshold, in place."""
-    core = (z > np.maximum(CORE, EDGE * maximum_filter(z, 5))) & (labels == 0)
+    rows, cols = np.nonzero((z > CORE) & (labels == 0))
+    kept = z[rows, cols] > EDGE * _highest_around(z, rows, cols)
+    rows, cols = rows[kept], cols[kept]
+    core = np.zeros(z.shape, dtype=bool)
+    core[rows, cols] = True
     parts, n = label(core, EIGHT)
-    highest = np.asarray(maximum(z, parts, np.arange(1, n + 1))) if n else np.zeros(0)
+    highest = np.full(n, -np.inf)
+    np.maximum.at(highest, parts[rows, cols] - 1, z[rows, cols])
     strong = np.flatnonzero(highest > threshold)
     numbers = np.zeros(n + 1, np.int32)
     numbers[strong + 1] = len(signs) + np.arange(len(strong))
-    labels += numbers[parts]
+    labels[rows, cols] += numbers[parts[rows, cols]]
     signs.extend([sign] * len(strong))
     peaks.extend((highest[strong] / threshold).tolist())
+
+
+def _highest_around(z: Array, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Array:
+    """Return the highest z within two cells of each of a few cells."""
+    reach = range(-AROUND, AROUND + 1)
+    down, right = (
+        [np.clip(at + step, 0, size - 1) for step in reach] for at, size in ((rows, len(z)), (cols, z.shape[1]))
+    )
+    return np.asarray(np.max([z[row, col] for row in down for col in right], axis=0))
 
 
 def _finished(labels: Labels, signs: NDArray[np.int8], peaks: Array, field: Field, guess: Array) -> Changes:
