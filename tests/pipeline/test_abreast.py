@@ -3,7 +3,7 @@ import threading
 import pytest
 from numba import config
 
-from pipeline.abreast import both
+from pipeline.abreast import both, meanwhile
 
 
 def test_both_calls_run_at_the_same_time_if_two_threads_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +25,17 @@ def test_the_first_failure_is_the_one_that_is_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(config, "NUMBA_NUM_THREADS", threads)
     with pytest.raises(ValueError, match="pre"):
         both(fail, ("pre",), ("post",))
+
+
+@pytest.mark.parametrize(("threads", "elsewhere"), [(1, False), (2, True)])
+def test_work_meanwhile_runs_in_a_thread_of_its_own_only_if_two_are_allowed(
+    monkeypatch: pytest.MonkeyPatch, threads: int, elsewhere: bool
+) -> None:
+    monkeypatch.setattr(config, "NUMBA_NUM_THREADS", threads)
+    assert (meanwhile(threading.get_ident)() != threading.get_ident()) == elsewhere
+
+
+def test_a_failure_meanwhile_is_told_when_the_result_is_asked_for() -> None:
+    result = meanwhile(int, "no number")
+    with pytest.raises(ValueError, match="no number"):
+        result()
