@@ -1,11 +1,14 @@
 """The long-lived parts of the application, put together once by ``app.wiring``."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Engine
 
 from app.db.session import UnitOfWork
-from app.domain.ports import JobQueue, ObjectStore, UploadGateway, WebClient
+from app.domain.access import Caller
+from app.domain.ports import JobQueue, ObjectStore, RateLimiter, UploadGateway, WebClient
+from app.limiting.local import LocalLimiter
 from app.outbound import GuardedClient
 from pipeline.registry import Catalogue
 
@@ -30,6 +33,14 @@ class Policy:
         callback_retry_s: Seconds between the first attempt and the second; later pauses are longer.
         callback_timeout_s: Seconds that an attempt may take.
         min_free_bytes: Free disk below which the service says that it is not ready, bytes.
+        needs_key: Whether ``/api/v1`` asks for a key; None as soon as there is one.
+        legacy_needs_key: Whether the routes that clients without keys use ask for one as well.
+        fixed_keys: By digest, who comes with a key of the settings.
+        rate_per_key: Requests a minute for each key; 0 is no limit.
+        rate_per_address: Requests a minute for each address without a key; 0 is no limit.
+        quota_tasks: Unfinished tasks of one owner; 0 is no limit.
+        quota_bytes: Bytes of one owner's files; 0 is no limit.
+        cors_origins: Origins whose pages may read answers; ``*`` is all.
     """
 
     public_url: str = "http://127.0.0.1:8000"
@@ -47,6 +58,14 @@ class Policy:
     callback_retry_s: float = 5.0
     callback_timeout_s: float = 20.0
     min_free_bytes: int = 512 * 2**20
+    needs_key: bool | None = None
+    legacy_needs_key: bool = False
+    fixed_keys: Mapping[str, Caller] = field(default_factory=dict)
+    rate_per_key: int = 0
+    rate_per_address: int = 0
+    quota_tasks: int = 0
+    quota_bytes: int = 0
+    cors_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +81,8 @@ class Context:
         policy: What the deployment chose.
         data_dir: Folder whose disk must not be full, as text; None if nothing is kept on this machine.
         web: Calls addresses that users name.
+        limiter: Counts requests.
+        viewer: For whom this is: others' tasks do not exist then; None sees all, as workers do.
     """
 
     engine: Engine
@@ -72,7 +93,19 @@ class Context:
     policy: Policy = Policy()
     data_dir: str | None = None
     web: WebClient = field(default_factory=GuardedClient)
+    limiter: RateLimiter = field(default_factory=LocalLimiter)
+    viewer: Caller | None = None
+
+    @property
+    def owner(self) -> str:
+        """Whose a task is that is created here."""
+        return "" if self.viewer is None else self.viewer.owner
+
+    def seen_by(self, viewer: Caller | None) -> "Context":
+        """Return the same for somebody else."""
+        return replace(self, viewer=viewer)
 
     def unit_of_work(self, *, read_only: bool = False) -> UnitOfWork:
         """Return a fresh transaction, to be used in a ``with`` block."""
-        return UnitOfWork(self.engine, read_only=read_only)
+        everybody = self.viewer is None or self.viewer.sees_all
+        return UnitOfWork(self.engine, read_only=read_only, owner=None if everybody else self.owner)

@@ -7,6 +7,9 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from app.api import classic, documentation, health, hooks, objects, problems, tasks, tus
+from app.api.access import keys
+from app.api.access.cors import OtherOrigins
+from app.api.access.guard import Guard
 from app.api.deps import set_aside
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
 from app.context import Context
@@ -29,6 +32,7 @@ def create_app(context: Context | None = None) -> FastAPI:
         tus.router,
         objects.router,
         tasks.pipelines,
+        keys.router,
         health.router,
         documentation.router,
         hooks.router,
@@ -37,7 +41,7 @@ def create_app(context: Context | None = None) -> FastAPI:
         app.include_router(router)
     problems.install(app)
     documentation.describe(app)
-    for middleware in (SmallBodies, CarefulHeaders, RequestLog):  # the last is the outermost
+    for middleware in (Guard, SmallBodies, OtherOrigins, CarefulHeaders, RequestLog):  # the last is the outermost
         app.add_middleware(middleware)
     return app
 

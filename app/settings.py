@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.domain.access import OWNER
 from app.outbound import AllowList
 
 _KNOWN_TO_ALL = {"changeme_in_production", "minioadminminioadmin"}  # and whatever is short, or says so
@@ -58,7 +59,7 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         default="127.0.0.1",
-        description="Addresses and networks, with commas, of proxies whose X-Forwarded-For is believed; for the log.",
+        description="Addresses and networks, with commas, of proxies whose X-Forwarded-For logs and rates believe.",
     )
     s3_endpoint: str | None = Field(
         default=None,
@@ -114,6 +115,35 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr | None = Field(
         default=None, description="Signs links; none means one is made and kept in the data folder."
+    )
+    auth: Literal["auto", "required", "open"] = Field(
+        default="auto",
+        description="Whether /api/v1 asks for a key; auto: in production, or once there is one ([keys](keys.md)).",
+    )
+    legacy_auth: Literal["auto", "required", "open"] = Field(
+        default="auto",
+        description="The same for /create_task, /start_task, /query_task and /files; auto: in production only.",
+        validation_alias=AliasChoices("VOLCAL_LEGACY_AUTH", "LEGACY_AUTH"),
+    )
+    api_keys: SecretStr | None = Field(
+        default=None,
+        description="Keys beside those of `volcal keys`, with commas: OWNER:KEY, or KEY alone; they read and write.",
+        validation_alias=AliasChoices("VOLCAL_API_KEYS", "API_KEYS", "API_KEY"),
+    )
+    rate_per_key: int = Field(
+        default=1200, ge=0, description="Requests a minute for each key that says nothing else; 0 is no limit."
+    )
+    rate_per_address: int = Field(
+        default=0, ge=0, description="Requests a minute for each address where no key is sent; 0 is no limit."
+    )
+    rate_redis_url: str | None = Field(
+        default=None,
+        description="Redis in which all gateways count requests; none means the broker, if it is Redis.",
+    )
+    quota_tasks: int = Field(default=0, ge=0, description="Unfinished tasks that one owner may have; 0 is no limit.")
+    quota_bytes: int = Field(default=0, ge=0, description="Bytes that one owner's files may hold; 0 is no limit.")
+    cors_origins: str = Field(
+        default="", description="Origins, with commas, whose pages may use the API; * is all, none means no other's."
     )
     fetch_allow: str = Field(
         default="",
@@ -174,6 +204,17 @@ class Settings(BaseSettings):
             ip_network(address.strip())  # a name would be believed by nobody, silently
         return text
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in filter(None, (part.strip() for part in text.split(","))):
+            found = urlsplit(origin)
+            if origin != "*" and (
+                found.scheme not in {"http", "https"} or origin != f"{found.scheme}://{found.netloc}"
+            ):
+                raise ValueError(f"{origin!r} is no origin such as https://maps.example.com")
+        return text
+
     @field_validator("fetch_allow")
     @classmethod
     def _reads_as_list(cls, text: str) -> str:
@@ -197,12 +238,22 @@ class Settings(BaseSettings):
             raise ValueError("TUS_ENDPOINT is set, but MINIO_ENDPOINT is not: tusd keeps its files in the object store")
         if self.tus_endpoint and not self.hook_secret:
             raise ValueError("TUS_ENDPOINT is set, but VOLCAL_HOOK_SECRET, which tusd's hooks must know, is not")
+        if any(OWNER.fullmatch(owner) is None for owner, _ in self.fixed_keys()):
+            raise ValueError("VOLCAL_API_KEYS holds an owner that is no name of letters, digits and ._@+-")
+        if self.app_env == "production" and self.auth == "open":
+            raise ValueError("APP_ENV is production, but VOLCAL_AUTH is open: anybody could do anything")
         if self.app_env == "production" and (weak := self.weak_secrets()):
             raise ValueError(
                 f"APP_ENV is production, but {', '.join(weak)} {'is' if len(weak) == 1 else 'are'} missing, short or "
                 "known to all; `volcal secrets >> .env` makes new ones"
             )
         return self
+
+    def fixed_keys(self) -> list[tuple[str, str]]:
+        """Return owner and key of each key of the settings."""
+        words = self.api_keys.get_secret_value().split(",") if self.api_keys else []
+        pairs = [word.strip().rpartition(":") for word in words if word.strip()]
+        return [(owner or "api", key) for owner, _, key in pairs]
 
     def weak_secrets(self) -> list[str]:
         """Return the variables whose secrets anybody could guess, by the name that the documents use."""
@@ -215,6 +266,8 @@ class Settings(BaseSettings):
         ):
             if secret is not None:
                 secrets[name] = secret.get_secret_value()
+        if any(_is_weak(key) for _, key in self.fixed_keys()):
+            secrets["VOLCAL_API_KEYS"] = None
         for name, url in (("DATABASE_URL", self.database_url), ("CELERY_BROKER_URL", self.broker_url)):
             if url and urlsplit(url).hostname:
                 secrets[name] = urlsplit(url).password

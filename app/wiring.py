@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 from app.context import Context, Policy
 from app.db.session import make_engine
-from app.domain.ports import ObjectStore, UploadGateway
+from app.domain.access import Caller, digest_of, scopes_of
+from app.domain.ports import ObjectStore, RateLimiter, UploadGateway
+from app.limiting.local import LocalLimiter
 from app.outbound import AllowList, GuardedClient, Limits
 from app.queue.celery import CeleryQueue
 from app.settings import Settings
@@ -52,6 +54,7 @@ def build_context(settings: Settings) -> Context:
             limits=Limits(total_s=settings.callback_timeout_s),
             early=settings.callback_lookup,
         ),
+        limiter=_limiter(settings),
     )
 
 
@@ -123,9 +126,28 @@ def broker_url(settings: Settings) -> str:
     return url
 
 
+def _limiter(settings: Settings) -> RateLimiter:
+    url = settings.rate_redis_url or settings.broker_url or ""
+    if not url.startswith(("redis://", "rediss://")):
+        return LocalLimiter()
+    from app.limiting.shared import SharedLimiter  # needs redis, which the embedded mode does without
+
+    return SharedLimiter(url)
+
+
 def _policy(settings: Settings, base_url: str) -> Policy:
     secret = settings.hook_secret
+    production = settings.app_env == "production"
+    may = scopes_of(["write"])
     return Policy(
+        needs_key={"auto": True if production else None, "required": True, "open": False}[settings.auth],
+        legacy_needs_key={"auto": production, "required": True, "open": False}[settings.legacy_auth],
+        fixed_keys={digest_of(key): Caller(owner, "settings", owner, may) for owner, key in settings.fixed_keys()},
+        rate_per_key=settings.rate_per_key,
+        rate_per_address=settings.rate_per_address,
+        quota_tasks=settings.quota_tasks,
+        quota_bytes=settings.quota_bytes,
+        cors_origins=tuple(filter(None, (origin.strip() for origin in settings.cors_origins.split(",")))),
         public_url=base_url,
         link_ttl_s=settings.link_ttl_s,
         upload_ttl_s=settings.upload_ttl_s,

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.deps import ContextDep, OpeningDep, ReadDep
-from app.api.problems import status_of
+from app.api.problems import headers_of, plain_of, status_of
 from app.context import Context
 from app.db.models import Task
 from app.domain.errors import InputsMissing, TaskNotFound, VolcalError
@@ -36,7 +36,7 @@ class ClassicRoute(APIRoute):
             except InputsMissing as error:
                 return JSONResponse({"missing": error.missing}, status_code=HTTPStatus.BAD_REQUEST)
             except VolcalError as error:
-                return JSONResponse({"detail": str(error)}, status_code=status_of(type(error)))
+                return JSONResponse(plain_of(error), status_code=status_of(type(error)), headers=headers_of(error))
 
         return answer
 

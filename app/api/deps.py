@@ -9,6 +9,12 @@ from fastapi import Depends, FastAPI, Request
 
 from app.context import Context
 from app.db.session import UnitOfWork
+from app.domain.access import Caller
+
+CALLER = "volcal.caller"
+"""Where a request's scope says who calls; absent where nobody is asked."""
+REFUSAL = "volcal.refusal"
+"""Where it has the error with which an upload's route answers, if its caller may not call it."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,7 +22,10 @@ T = TypeVar("T")
 
 async def _context(request: Request) -> Context:  # a plain function would go through a thread each time
     context: Context = request.app.state.context
-    return context
+    caller: Caller | None = request.scope.get(CALLER)
+    return (
+        context if caller is None else context.seen_by(caller)
+    )  # others' tasks are not there, whatever the route asks
 
 
 ContextDep = Annotated[Context, Depends(_context)]

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from app.api import classic
+from app.api.access import description
 from app.api.problems import status_of, title_of
 from app.domain import failures
 from app.domain.errors import VolcalError
@@ -88,6 +89,8 @@ def describe(app: FastAPI) -> None:
                     del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
+        if "securitySchemes" not in schema["components"]:  # FastAPI gives the same document each time
+            description.describe(schema)
         # Set here, since FastAPI leaves nulls out of examples, and clients depend on them.
         answer = schema["paths"]["/query_task/{task_id}"]["get"]["responses"]["200"]
         answer["content"]["application/json"]["examples"] = classic.EXAMPLES
@@ -109,6 +112,7 @@ def about() -> dict[str, Any]:
             {"name": "uploads", "description": "Resumable uploads by tus 1.0."},
             {"name": "files", "description": "Pictures and files behind signed links."},
             {"name": "pipelines", "description": "What can be run, with which options."},
+            {"name": "keys", "description": "Who may call: for who has a key with the scope `admin`."},
             {"name": "health", "description": "For operators and their monitors."},
         ],
     }
@@ -124,6 +128,8 @@ volumes, each with a 95 % interval, and pictures.
 3. Each file is looked at when it has arrived; a bad one ends the task in `error` with a code and a remedy, and
    `POST /api/v1/tasks/{id}/uploads/{label}` gives a fresh URL for it. Once all files are there the task starts.
 4. Poll `GET /query_task/{id}` (or `GET /api/v1/tasks/{id}`) until `done`, `error` or `killed`.
+
+Where the server asks for a key, send it as `Authorization: Bearer vk_…`; others' tasks are then not there (404).
 
 Errors below `/api/v1` are problem documents (RFC 9457) whose `code` is frozen; [all codes](/docs/errors).
 """

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from app.api.deps import AdmittingDep, ContextDep
 from app.context import Context
 from app.db.models import Upload
-from app.domain.errors import HookSecretInvalid, VolcalError
-from app.services import uploads
+from app.domain.errors import HookSecretInvalid, UploadQuotaReached, VolcalError
+from app.services import quotas, uploads
 from app.uploads.tusd import TusdUploads
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,11 @@ def _take(context: Context, event: Any) -> dict[str, Any]:
             uploads.finished(context, upload.id)
         elif kind == "post-receive" and uploads.is_unwanted(context, upload.id):
             return {"StopUpload": True}
+        elif kind == "post-receive":
+            _check_room(context, upload, _member(_member(event, "Event", dict), "Upload", dict))
+    except UploadQuotaReached as error:
+        log.info("an upload was stopped: %s", error)
+        return {"StopUpload": True}
     except VolcalError as error:
         log.info("a hook about an upload was ignored: %s", error)
     except Exception:
@@ -100,6 +105,13 @@ def _take(context: Context, event: Any) -> dict[str, Any]:
         # The bytes are safe: the client must not be told otherwise. post-finish, or the janitor, comes again.
         log.exception("a finished upload could not be recorded yet")
     return {}
+
+
+def _check_room(context: Context, upload: Upload, said: dict[str, Any]) -> None:
+    """Refuse what its owner has no room for; tusd itself knows nothing of owners."""
+    if context.policy.quota_bytes:
+        length = max(_member(said, "Size", int), _member(said, "Offset", int))
+        quotas.check_file(context, uploads.owner_of(context, upload.id), upload.id, length)
 
 
 def _issued(context: Context, said: Any) -> Upload | None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +16,18 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 
 from app.api.middleware import REQUEST_ID
-from app.domain.errors import Conflict, Forbidden, HookSecretInvalid, Invalid, NotFound, TooLarge, VolcalError
+from app.domain.errors import (
+    Conflict,
+    Forbidden,
+    HookSecretInvalid,
+    Invalid,
+    KeyMissing,
+    NotFound,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+    VolcalError,
+)
 from app.uploads.errors import (
     ContentTypeWrong,
     HeaderInvalid,
@@ -36,6 +48,8 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     Forbidden: HTTPStatus.FORBIDDEN,
     HookSecretInvalid: HTTPStatus.UNAUTHORIZED,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    TooMany: HTTPStatus.TOO_MANY_REQUESTS,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     # where tus asks for another status than the kind of error has elsewhere
@@ -63,6 +77,22 @@ class Problem(JSONResponse):
 def status_of(kind: type[Exception]) -> HTTPStatus:
     """Return the status of the nearest ancestor in the table; 500 if there is none."""
     return next((STATUS[t] for t in kind.__mro__ if t in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def headers_of(error: Exception) -> dict[str, str]:
+    """Return the headers that belong to an error's answer."""
+    if isinstance(error, Unauthenticated):
+        more = "" if isinstance(error, KeyMissing) else ', error="invalid_token"'
+        return {"WWW-Authenticate": f'Bearer realm="volcal"{more}'}
+    if isinstance(error, TooMany):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_s)))}
+    return {}
+
+
+def plain_of(error: VolcalError | PipelineError) -> dict[str, Any]:
+    """Return what the classic routes say of an error: words alone, and a code where something can be done about it."""
+    remedy = getattr(error, "remedy", "") if isinstance(error, VolcalError) else ""
+    return {"detail": f"{error} {remedy}", "code": error.code} if remedy else {"detail": str(error)}
 
 
 def title_of(kind: type[Exception]) -> str:
@@ -94,7 +124,7 @@ def document_of(error: VolcalError | PipelineError, instance: str) -> dict[str, 
 async def as_problem(request: Request, error: VolcalError | PipelineError) -> Response:
     """Answer an error of the domain or of a pipeline."""
     document = document_of(error, request.url.path)
-    return Problem(document, status_code=document["status"])
+    return Problem(document, status_code=document["status"], headers=headers_of(error))
 
 
 def examples(*errors: VolcalError, instance: str = "/api/v1/tasks/…") -> dict[int | str, dict[str, Any]]:
@@ -132,7 +162,7 @@ async def _domain(request: Request, error: Exception) -> Response:
     assert isinstance(error, VolcalError | PipelineError)  # noqa: S101  (narrowing: registered for these only)
     if is_new(request):
         return await as_problem(request, error)
-    return refuse(request, status_of(type(error)), error.code, str(error))
+    return JSONResponse(plain_of(error), status_code=status_of(type(error)), headers=headers_of(error))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -185,9 +215,8 @@ async def _defect(request: Request, error: Exception) -> Response:
     return refuse(request, HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", detail, {"X-Request-ID": request_id})
 
 
-def install(app: FastAPI) -> None:
-    """Teach an application to answer every error."""
-    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+def _handlers() -> dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]:
+    return {
         VolcalError: _domain,
         PipelineError: _domain,
         HTTPException: _http,
@@ -198,5 +227,15 @@ def install(app: FastAPI) -> None:
         OSError: _system,
         Exception: _defect,
     }
-    for kind, handler in handlers.items():
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """Return the answer to an error that comes before any route."""
+    handlers = _handlers()
+    return await next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)(request, error)
+
+
+def install(app: FastAPI) -> None:
+    """Teach an application to answer every error."""
+    for kind, handler in _handlers().items():
         app.add_exception_handler(kind, handler)

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from app.api.access.owners import ours
 from app.api.deps import ContextDep
 from app.api.problems import as_problem
 from app.context import Context
@@ -43,7 +44,7 @@ _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Upload-Offset, "
-    "Upload-Length, Upload-Defer-Length, Upload-Metadata, Upload-Expires, Location",
+    "Upload-Length, Upload-Defer-Length, Upload-Metadata, Upload-Expires, Location, Retry-After",
 }
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "HEAD, PATCH, POST, OPTIONS",
@@ -92,7 +93,7 @@ async def _version(request: Request) -> None:
         raise VersionUnsupported(version)
 
 
-VersionDep = Depends(_version)
+MAY = [Depends(ours), Depends(_version)]
 
 
 @router.options("", summary="Say what the tus endpoint can do", status_code=204)
@@ -113,13 +114,13 @@ def create() -> Response:
     raise UploadRefused("Uploads are opened by creating a task (POST /create_task), which gives one URL per file.")
 
 
-@router.head("/{upload_id}", summary="Ask where an upload stands", dependencies=[VersionDep])
+@router.head("/{upload_id}", summary="Ask where an upload stands", dependencies=MAY)
 async def head(request: Request, upload_id: str, tus: TusDep, context: ContextDep) -> Response:
     """Answer with the offset to continue at; ``Upload-Length`` may declare the length here."""
     return await _head(request, upload_id, tus, context)
 
 
-@router.patch("/{upload_id}", summary="Append bytes to an upload", status_code=204, dependencies=[VersionDep])
+@router.patch("/{upload_id}", summary="Append bytes to an upload", status_code=204, dependencies=MAY)
 async def patch(request: Request, upload_id: str, tus: TusDep, context: ContextDep) -> Response:
     """Append the body at ``Upload-Offset``; the last byte finishes the file and may start its task."""
     return await _patch(request, upload_id, tus, context)
@@ -129,7 +130,7 @@ async def patch(request: Request, upload_id: str, tus: TusDep, context: ContextD
     "/{upload_id}",
     summary="PATCH or HEAD for clients that can only POST",
     status_code=204,
-    dependencies=[VersionDep],
+    dependencies=MAY,
 )
 async def post(request: Request, upload_id: str, tus: TusDep, context: ContextDep) -> Response:
     """Do what ``X-HTTP-Method-Override`` says: PATCH or HEAD."""
@@ -183,7 +184,7 @@ async def _settle(context: Context, upload_id: str, status: UploadStatus) -> Non
     if not status.is_finished:
         return
     try:
-        await run_in_threadpool(finished, context, upload_id)
+        await run_in_threadpool(finished, context.seen_by(None), upload_id)  # whoever brought it: its task starts
     except Exception:
         # the bytes are safe and the client is done; the janitor finds them and starts the task
         log.exception("a finished upload could not be recorded yet")

@@ -90,6 +90,7 @@ def hidden(settings: Settings) -> Iterator[str]:
             yield value.get_secret_value()
         elif name.endswith(("_url", "_backend", "_endpoint")) and value:
             yield urlsplit(value).password or ""
+    yield from (key for _, key in settings.fixed_keys())
 
 
 @click.command()

@@ -140,11 +140,13 @@ class UnitOfWork:
     Args:
         engine: Where to.
         read_only: Promise to change nothing; such a unit never makes a writer wait.
+        owner: Whose tasks there are in it; None is everybody's.
     """
 
     session: Session
 
-    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
+    def __init__(self, engine: Engine, *, read_only: bool = False, owner: str | None = None) -> None:
+        self.owner = owner
         self._engine = engine.execution_options(**{_READ_ONLY: True}) if read_only else engine
         self._read_only = read_only
         self._callbacks: list[Callable[[], object]] = []

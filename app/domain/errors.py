@@ -5,17 +5,28 @@ VolcalError
 │   ├── TaskNotFound
 │   ├── UploadNotFound
 │   ├── ObjectNotFound
-│   └── PipelineNotFound
+│   ├── PipelineNotFound
+│   └── KeyNotFound
 ├── Conflict
 │   ├── IllegalTransition
 │   ├── InputsMissing
+│   ├── KeyOver
 │   ├── NotReady
 │   └── UploadClosed
+├── Unauthenticated
+│   ├── KeyMissing
+│   └── KeyInvalid
 ├── Forbidden
 │   ├── LinkInvalid
 │   ├── HookSecretInvalid
+│   ├── ScopeMissing
 │   └── UploadRefused
+├── TooMany
+│   ├── RateLimited
+│   ├── TaskQuotaReached
+│   └── ByteQuotaReached
 ├── TooLarge
+│   ├── UploadQuotaReached
 │   └── UploadTooLarge
 └── Invalid
     ├── OptionsInvalid
@@ -81,6 +92,15 @@ class PipelineNotFound(NotFound):
         super().__init__(f"There is no pipeline {name!r}; known: {', '.join(sorted(known))}.")
 
 
+class KeyNotFound(NotFound):
+    """There is no such key."""
+
+    code = "KEY_NOT_FOUND"
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(f"There is no key {prefix[:16]!r}.")
+
+
 class Conflict(VolcalError):
     """The request does not fit the state things are in."""
 
@@ -123,6 +143,15 @@ class NotReady(Conflict):
         super().__init__(f"The task is {state}; results exist once it is done.")
 
 
+class KeyOver(Conflict):
+    """The key is revoked or expired, so it cannot be exchanged."""
+
+    code = "KEY_OVER"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The key {why}; make a new one.")
+
+
 class UploadClosed(Conflict):
     """The upload is finished, or its task no longer takes files."""
 
@@ -132,8 +161,113 @@ class UploadClosed(Conflict):
         super().__init__(why)
 
 
+class _Mendable(Exception):
+    """Beside ``VolcalError``: says what to do about it."""
+
+    def __init__(self, message: str, remedy: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.facts = facts
+
+    def extensions(self) -> dict[str, Any]:
+        """Say what can be done, and the figures."""
+        return {"remedy": self.remedy, **self.facts}
+
+
+class Unauthenticated(_Mendable, VolcalError):
+    """It is not known who calls."""
+
+
+class KeyMissing(Unauthenticated):
+    """A key is needed here, and none was sent."""
+
+    code = "KEY_MISSING"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server asks for a key, and none was sent.",
+            "Send the header Authorization: Bearer <key> (--key or VOLCAL_API_KEY); who runs the server makes keys by "
+            "`volcal keys create`.",
+        )
+
+
+class KeyInvalid(Unauthenticated):
+    """The key is unknown, revoked or expired."""
+
+    code = "KEY_INVALID"
+
+    def __init__(self, why: str = "is not known here") -> None:
+        super().__init__(
+            f"The key {why}.", "Check that it was copied whole and is of this server; or ask who runs it for a new one."
+        )
+
+
 class Forbidden(VolcalError):
     """The caller may not do this."""
+
+
+class ScopeMissing(_Mendable, Forbidden):
+    """The key is not good for this."""
+
+    code = "SCOPE_MISSING"
+
+    def __init__(self, needed: str, has: Iterable[str]) -> None:
+        owns = sorted(has)
+        super().__init__(
+            f"This needs a key with the scope {needed}; this one has {', '.join(owns) or 'none'}.",
+            f"Ask who runs the server for a key with the scope {needed}.",
+            needed=str(needed),
+            scopes=[str(each) for each in owns],
+        )
+
+
+class TooMany(_Mendable, VolcalError):
+    """More than the limits allow, for now."""
+
+    retry_s: float = 60.0
+
+
+class RateLimited(TooMany):
+    """Too many requests in too short a time."""
+
+    code = "RATE_LIMITED"
+
+    def __init__(self, limit: int, window_s: float, retry_s: float, who: str = "this key") -> None:
+        super().__init__(
+            f"More than {limit} requests in {window_s:.0f} s from {who}.",
+            "Wait as long as Retry-After says; ask less often.",
+            limit=limit,
+            window_s=window_s,
+        )
+        self.retry_s = retry_s
+
+
+class TaskQuotaReached(TooMany):
+    """The owner has as many unfinished tasks as are allowed."""
+
+    code = "QUOTA_TASKS"
+
+    def __init__(self, owner: str, limit: int, used: int) -> None:
+        super().__init__(
+            f"{owner} has {used} tasks that are not finished; {limit} are allowed.",
+            "Wait until one of them ends, or cancel one.",
+            limit=limit,
+            used=used,
+        )
+
+
+class ByteQuotaReached(TooMany):
+    """The owner holds as many bytes as are allowed."""
+
+    code = "QUOTA_BYTES"
+
+    def __init__(self, owner: str, limit: int, used: int) -> None:
+        super().__init__(
+            f"The files of {owner} hold {used} bytes; {limit} are allowed.",
+            "Delete tasks that are no longer needed (DELETE /api/v1/tasks/{id}).",
+            limit=limit,
+            used=used,
+        )
 
 
 class LinkInvalid(Forbidden):
@@ -162,6 +296,20 @@ class UploadRefused(Forbidden):
 
 class TooLarge(VolcalError):
     """Something is larger than the limits allow."""
+
+
+class UploadQuotaReached(_Mendable, TooLarge):
+    """With this file the owner would hold more bytes than are allowed."""
+
+    code = "QUOTA_UPLOAD"
+
+    def __init__(self, limit: int, used: int, length: int) -> None:
+        super().__init__(
+            f"The file has {length} bytes, beside {used} that its owner holds already; {limit} are allowed.",
+            "Delete tasks that are no longer needed (DELETE /api/v1/tasks/{id}), then send it again.",
+            limit=limit,
+            used=used,
+        )
 
 
 class UploadTooLarge(TooLarge):

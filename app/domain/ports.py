@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 from uuid import UUID
 
+from app.domain.access import Rate, Taken
 from app.domain.inventory import Inventory
 
 Progress = Callable[[int], None]
@@ -121,6 +122,19 @@ class WebClient(Protocol):
             UrlRefused: If the URL may not be called.
             OSError: If no answer came, or not in time; the message says why in one line, and names no address.
         """
+
+
+class RateLimiter(Protocol):
+    """Counts requests by whoever makes them.
+
+    Attributes:
+        waits: Whether it asks another server, so that an event loop must not call it.
+    """
+
+    waits: bool
+
+    def take(self, who: str, rate: Rate) -> Taken:
+        """Count one request; never raises, since a limiter that is away must stop nobody's work."""
 
 
 @runtime_checkable

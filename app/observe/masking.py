@@ -16,6 +16,7 @@ _NAMED = re.compile(
 _HEADER = re.compile(
     r"((?:authorization|x-volcal-grant)[\"']?\s*[:=]\s*[\"']?(?:bearer |basic )?)[^\s\"',]+", re.IGNORECASE
 )
+_KEY = re.compile(r"(vk_[0-9a-f]{10}_)[A-Za-z0-9_-]+")  # the public part stays: it says which key
 # who knows an upload's id may write to it; four characters tell two lines apart
 _UPLOAD = re.compile(r"(/files/[^/?&\s]{1,4}|/in/[^/?&\s-]+-[^/?&\s]{1,4})[^/?&\s\"']*")
 
@@ -44,5 +45,6 @@ class Mask:
             text = self._values.sub(MASK, text)
         text = _LOGIN.sub(rf"\1:{MASK}@", text)
         text = _NAMED.sub(rf"\1{MASK}", text)
+        text = _KEY.sub(rf"\1{MASK}", text)
         text = _HEADER.sub(rf"\1{MASK}", text)
         return _UPLOAD.sub(r"\1…", text)

@@ -34,15 +34,20 @@ def get_task(work: UnitOfWork, task_id: UUID, *, lock: bool = False) -> Task:
         lock: Whether others that want to change the task must wait until this transaction ends.
 
     Raises:
-        TaskNotFound: If there is no such task, or it was deleted.
+        TaskNotFound: If there is no such task, it was deleted, or it is not one that this unit of work sees.
     """
-    query = select(Task).where(Task.id == task_id, Task.deleted_at.is_(None))
+    query = select(Task).where(Task.id == task_id, Task.deleted_at.is_(None), *seen(work))
     if lock:  # PostgreSQL only; on SQLite the transaction itself is exclusive
         query = query.with_for_update().execution_options(populate_existing=True)
     task = work.session.execute(query).scalar_one_or_none()
     if task is None:
         raise TaskNotFound
     return task
+
+
+def seen(work: UnitOfWork) -> list[ColumnElement[bool]]:
+    """Return what a query of tasks must also ask, so that others' tasks are as if they were not."""
+    return [] if work.owner is None else [Task.owner == work.owner]
 
 
 def current(uploads: Iterable[Upload]) -> dict[str, Upload]:

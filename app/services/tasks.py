@@ -24,7 +24,7 @@ from app.domain.errors import (
 )
 from app.domain.keys import task_prefix
 from app.domain.tasks import TaskState
-from app.services import callbacks, queries, uploads
+from app.services import callbacks, queries, quotas, uploads
 from app.services.uploads import Ticket
 
 if TYPE_CHECKING:
@@ -103,10 +103,13 @@ def create_task(
         PipelineNotFound: If there is no such pipeline.
         OptionsInvalid: If the options do not fit it.
         UrlRefused: If the callback's URL may not be called.
+        TaskQuotaReached: If whoever asks has too many unfinished tasks.
+        ByteQuotaReached: If their files hold too much.
     """
     spec = find_spec(context.catalogue, pipeline)
     task = Task(
         id=uuid4(),
+        owner=context.owner,
         pipeline=pipeline,
         name=name,
         options=check_options(spec, options or {}),
@@ -114,6 +117,10 @@ def create_task(
         callback_url=None if callback_url is None else callbacks.check(context, callback_url),
         created_at=queries.utc_now(),
     )
+    if task.owner:  # asked before uploads are opened, and again where nobody can come in between
+        with context.unit_of_work(read_only=True) as work:
+            quotas.check_tasks(work, context.policy, task.owner)
+            quotas.check_bytes(work, context.policy, task.owner)
     tickets: list[Ticket] = []
     try:
         for label in spec.labels:
@@ -121,6 +128,7 @@ def create_task(
             task.uploads.append(row)
             tickets.append(ticket)
         with context.unit_of_work() as work:
+            quotas.check_tasks(work, context.policy, task.owner)
             work.session.add(task)
             work.count("tasks_created", pipeline=pipeline)
             work.commit()
@@ -165,7 +173,8 @@ def list_tasks(
         before: Time of creation and id of the last task already seen.
         limit: How many at most.
     """
-    query = select(Task).where(Task.deleted_at.is_(None)).order_by(Task.created_at.desc(), Task.id.desc()).limit(limit)
+    there = select(Task).where(Task.deleted_at.is_(None), *queries.seen(work))
+    query = there.order_by(Task.created_at.desc(), Task.id.desc()).limit(limit)
     if status is not None:
         query = query.where(Task.state == status)
     if pipeline is not None:
@@ -221,6 +230,7 @@ def _run_again(context: "Context", work: UnitOfWork, task: Task, options: dict[s
     spec = find_spec(context.catalogue, task.pipeline)
     if missing := queries.missing(spec.labels, task.uploads):
         raise InputsMissing(missing)
+    quotas.check_tasks(work, context.policy, task.owner)
     if options is not None:
         task.options = check_options(spec, options)
         work.session.flush()

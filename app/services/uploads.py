@@ -24,7 +24,7 @@ from app.domain.errors import LabelUnknown, UploadClosed, UploadNotFound
 from app.domain.keys import input_key, upload_id_of
 from app.domain.ports import ReceivedFile
 from app.domain.tasks import TaskState, UploadState
-from app.services import queries
+from app.services import queries, quotas
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -89,14 +89,20 @@ def open_upload(context: "Context", task_id: UUID, label: str, filename: str = "
         TaskNotFound: If there is no such task.
         LabelUnknown: If its pipeline takes no such file.
         UploadClosed: If the task is queued, running or over.
+        TaskQuotaReached: If it would wait again, and its owner has too many unfinished tasks.
+        ByteQuotaReached: If the files of the task's owner hold too much.
     """
     with context.unit_of_work(read_only=True) as work:
-        _check_open(context, queries.get_task(work, task_id), label)
+        task = queries.get_task(work, task_id)
+        _check_open(context, task, label)
+        quotas.check_bytes(work, context.policy, task.owner)
     row, ticket = new_upload(context, task_id, label, filename)
     try:
         with context.unit_of_work() as work:
             task = queries.get_task(work, task_id, lock=True)
             _check_open(context, task, label)
+            if task.state is TaskState.ERROR:  # it will wait again
+                quotas.check_tasks(work, context.policy, task.owner)
             old = [u for u in task.uploads if u.label == label and u.state != UploadState.SUPERSEDED]
             for upload in old:
                 upload.state = UploadState.SUPERSEDED
@@ -341,6 +347,21 @@ def is_issued(context: "Context", key: str) -> bool:
     """Return whether the upload that a key is made for is known already, so that nobody may open it anew."""
     with context.unit_of_work(read_only=True) as work:
         return work.session.get(Upload, upload_id_of(key)) is not None
+
+
+def owner_of(context: "Context", upload_id: str) -> str:
+    """Return whose task an upload is for, which never changes.
+
+    Raises:
+        UploadNotFound: If no such upload was issued.
+    """
+    with context.unit_of_work(read_only=True) as work:
+        found = work.session.execute(
+            select(Task.owner).join(Upload, Upload.task_id == Task.id).where(Upload.id == upload_id)
+        ).scalar_one_or_none()
+    if found is None:
+        raise UploadNotFound
+    return found
 
 
 def is_unwanted(context: "Context", upload_id: str) -> bool:

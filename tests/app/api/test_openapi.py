@@ -67,6 +67,7 @@ def test_every_schema_of_the_description_is_a_schema(document: dict[str, Any]) -
 
 def test_every_reference_of_the_description_leads_somewhere(document: dict[str, Any]) -> None:
     pointers = {node["$ref"] for _, node in nodes(document) if isinstance(node.get("$ref"), str)}
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    parts = document["components"]
+    known = {f"#/components/{kind}/{name}" for kind in ("schemas", "responses") for name in parts[kind]}
     assert pointers
     assert pointers <= known

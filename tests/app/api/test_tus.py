@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.api import problems, tus
+from app.context import Policy
 from app.storage.local import LocalStore
 from app.uploads.tus import TusUploads
 
@@ -22,6 +23,13 @@ HEADERS = {
     "Upload-Offset": "0",
     "Upload-Length": "6",
 }
+
+
+def parts(uploads: Any) -> Any:
+    """Return what stands for a Context here."""
+    found = SimpleNamespace(uploads=uploads, policy=Policy())
+    found.seen_by = lambda _viewer: found
+    return found
 
 
 @pytest.fixture
@@ -44,7 +52,7 @@ def client(store: LocalStore, tmp_path: Path, told: list[str]) -> Iterator[TestC
     app = FastAPI()
     problems.install(app)
     app.include_router(tus.router)
-    app.state.context = SimpleNamespace(uploads=uploads)
+    app.state.context = parts(uploads)
     with TestClient(app) as client:
         yield client
 
@@ -91,5 +99,5 @@ def test_a_full_disk_is_said_and_the_upload_can_go_on_later(
 
 
 def test_a_deployment_with_another_upload_server_has_none_here(client: TestClient) -> None:
-    client.app.state.context = SimpleNamespace(uploads=object())  # type: ignore[attr-defined]
+    client.app.state.context = parts(object())  # type: ignore[attr-defined]
     assert client.patch("/files/an-id", content=b"points", headers=HEADERS).status_code == 404

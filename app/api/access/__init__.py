@@ -1,0 +1,1 @@
+"""Who may call what: keys, scopes, rates, and pages of other origins."""
