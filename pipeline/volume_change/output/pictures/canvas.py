@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Affine2D, Transform
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -68,6 +71,17 @@ class Sheet:
         shape = Rectangle(corner, *size, facecolor=color, linewidth=0, transform=self.figure.transFigure)
         self.figure.add_artist(shape)
 
+    @property
+    def pixels(self) -> Transform:
+        """From pixels to the figure, for what is added to it without axes, which are slow to make."""
+        return Affine2D().scale(1 / self.width, -1 / self.height).translate(0, 1) + self.figure.transFigure
+
+    def line(self, ends: tuple[float, float], top: float, color: str, width: float, style: Any = "-") -> None:
+        """Draw a level line between two distances from the left."""
+        self.figure.add_artist(
+            Line2D(ends, (top, top), color=color, linewidth=points(width), linestyle=style, transform=self.pixels)
+        )
+
     def paste(self, left: float, top: float, width: int, height: int, rgba: NDArray[np.float32]) -> None:
         """Lay a finished picture (0 to 1, row 0 on top) over a rectangle, scaled down to fit."""
         image = Image.fromarray(as_bytes(rgba)).resize((width, height), Image.Resampling.BOX)
@@ -83,6 +97,28 @@ class Sheet:
         for image, corner in self._pasted:
             picture.paste(image, corner, image)
         return picture
+
+
+class Backdrop(Artist):
+    """A finished picture beneath all that is drawn, copied pixel by pixel.
+
+    Args:
+        left: Pixels from the left edge of the page.
+        bottom: Pixels from its lower edge.
+        image: RGBA.
+    """
+
+    def __init__(self, left: float, bottom: float, image: Image.Image) -> None:
+        super().__init__()
+        self.set_zorder(-1)
+        self._corner = round(left), round(bottom)
+        self._pixels = np.asarray(image)[::-1]
+
+    def draw(self, renderer: Any) -> None:
+        """Copy it onto the page."""
+        context = renderer.new_gc()
+        renderer.draw_image(context, *self._corner, self._pixels)
+        context.restore()
 
 
 def as_bytes(rgba: NDArray[np.float32]) -> NDArray[np.uint8]:

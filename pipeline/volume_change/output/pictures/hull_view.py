@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -233,17 +232,14 @@ def _exaggeration(axes: Axes) -> float:
 
 
 def _section_key(sheet: Sheet, lod: float, top: float) -> None:
-    axes = sheet.axes(MARGIN, top, _WIDE, 80)
-    axes.set(xlim=(0, _WIDE), ylim=(0, 80))
-    axes.axis("off")
+    middle = top + 58
+    left = float(MARGIN)
     entries: list[tuple[str, str]] = [("before", MUTED), ("after", INK), (f"± {words.metres(lod)} detection limit", "")]
-    left = 0.0
     for name, tone in entries:
         if tone:
-            style: object = (0, (4, 1.5)) if tone == MUTED else "-"
-            axes.plot([left, left + 64], [22, 22], color=tone, linewidth=points(6), linestyle=style)
+            sheet.line((left, left + 64), middle, tone, 6, (0, (4, 1.5)) if tone == MUTED else "-")
         else:
-            axes.add_patch(Rectangle((left, 8), 64, 28, facecolor="#9aa4ae", alpha=0.35, linewidth=0))
-        axes.text(left + 78, 22, name, fontsize=points(_SMALL), va="center_baseline", color=INK)
+            sheet.block(left, middle - 14, 64, 28, "#dcdfe2")
+        sheet.text(left + 78, middle, name, _SMALL, va="center_baseline")
         left += 110 + 19 * len(name)
-    axes.text(_WIDE, 62, "distance from A, m", fontsize=points(_SMALL), ha="right", va="center_baseline", color=MUTED)
+    sheet.text(MARGIN + _WIDE, top + 18, "distance from A, m", _SMALL, ha="right", va="center_baseline", color=MUTED)

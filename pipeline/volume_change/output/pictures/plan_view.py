@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import shapely
@@ -12,10 +11,20 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Affine2D, Transform
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from pipeline.volume_change.output import words
-from pipeline.volume_change.output.pictures.canvas import INK, PALE, PAPER, as_bytes, points, printable, text_size
+from pipeline.volume_change.output.pictures.canvas import (
+    INK,
+    PALE,
+    PAPER,
+    Backdrop,
+    as_bytes,
+    points,
+    printable,
+    text_size,
+)
 from pipeline.volume_change.output.pictures.labels import Box, Ground, nearest_on, place
 from pipeline.volume_change.output.pictures.scene import Scene, grey_relief, tint
 from pipeline.volume_change.types import Analysis, Hull
@@ -128,19 +137,32 @@ def draw_ground(frame: Frame, scene: Scene, limit: float, lod: float) -> None:
         lod: Level of detection of one cell, m.
     """
     axes = frame.axes
-    axes.set_facecolor(PALE)
-    limits = axes.get_xlim(), axes.get_ylim()
     grey = grey_relief(scene, np.radians(135) - frame.angle)  # light from the page's upper left, however it is turned
-    place: dict[str, Any] = {"extent": scene.extent, "origin": "lower", "transform": frame.transform, "aspect": "auto"}
-    ground = np.concatenate([grey[..., [0, 0, 0]], grey[..., 1:]], axis=-1)
-    # large cells are blended in the ground, which is there to be recognised; change stays cell by cell
-    large = scene.cell > 3 * frame.metres_per_pixel
-    axes.imshow(as_bytes(ground), interpolation="bilinear" if large else "antialiased", zorder=1, **place)
     colour = tint(scene, limit, lod)
     colour[..., :3] = np.clip(colour[..., :3] * (0.45 + 0.65 * grey[..., :1]), 0, 1)
-    axes.imshow(as_bytes(colour), interpolation="nearest" if large else "antialiased", zorder=2, **place)
-    axes.set(xlim=limits[0], ylim=limits[1], xticks=[], yticks=[])
+    # large cells are blended in the ground, which is there to be recognised; change stays cell by cell
+    large = scene.cell > 3 * frame.metres_per_pixel
+    page = Image.new("RGBA", (round(frame.size[0]), round(frame.size[1])), PALE)
+    for layer, blended in ((grey, True), (colour, not large)):
+        page.alpha_composite(_on_page(frame, scene, as_bytes(layer), page.size, blended).convert("RGBA"))
+    axes.patch.set_visible(False)
+    left, bottom = axes.transAxes.transform((0, 0))
+    axes.figure.add_artist(Backdrop(left, bottom, page))
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color="#c4ccd4", linewidth=0.8)
+
+
+def _on_page(frame: Frame, scene: Scene, layer: NDArray[np.uint8], size: tuple[int, int], blended: bool) -> Image.Image:
+    """Return a grid of colours, row 0 in the south, as it lies on the axes' pixels; clear outside of the grid."""
+    x, y = frame.axes.get_xlim()[0], frame.axes.get_ylim()[0]
+    step = frame.metres_per_pixel
+    # From pixels, counted from the upper left, to data coordinates, to local metres, to cells.
+    place = Affine2D().scale(step, -step).translate(x, y + size[1] * step) + frame.turn.inverted()
+    place = place + Affine2D().translate(-scene.left, -scene.bottom).scale(1 / scene.cell)
+    (a, b, c), (d, e, f) = place.get_matrix()[:2].tolist()
+    grid = Image.fromarray(layer)
+    how = Image.Resampling.BILINEAR if blended else Image.Resampling.NEAREST
+    return grid.transform(size, Image.Transform.AFFINE, (a, b, c, d, e, f), how)
 
 
 def draw_polygons(frame: Frame, shape: shapely.MultiPolygon, *, color: str, width: float, **style: object) -> None:
