@@ -11,7 +11,7 @@ from pipeline.abreast import both
 from pipeline.clouds import EVERYWHERE, Box, Cloud, Points
 from pipeline.geometry.cells import CellList, cylinder_stats, normals
 from pipeline.volume_change.comparison import difference_kernels as kernels
-from pipeline.volume_change.types import Array, CorePoints, Mask, Raster
+from pipeline.volume_change.types import Array, CorePoints, Difference, ErrorModel, Mask, Raster
 
 MOST_CORES = 1_000_000
 RADIUS = 0.8  # of the cylinder, in cells: about 18 points, more than a grid cell holds
@@ -85,19 +85,19 @@ def m3c2(
     return CorePoints(cores, normal, distance, lod95, np.zeros(len(cores), np.int32))
 
 
-def m3c2_map(pre: Cloud, post: Cloud, raster: Raster, change: Array, registration_error: float) -> CorePoints:
+def m3c2_map(pre: Cloud, post: Cloud, diff: Difference, errors: ErrorModel) -> CorePoints:
     """Measure along normals at one reference point per cell, window by window.
 
     Args:
         pre: Reference ground.
         post: Later ground, registered.
-        raster: The grid.
-        change: Height change, m, shape (rows, cols), NaN where unseen: its largest sets the cylinders' length.
-        registration_error: Standard deviation that all points share, m.
+        diff: The height change, whose largest sets the cylinders' length.
+        errors: What all points share of the error.
 
     Returns:
         No point is in a hull yet.
     """
+    raster, change = diff.raster, diff.change
     cores = core_points(pre, raster, np.isfinite(change))
     half_length = max(SHORTEST * raster.cell, 1.5 * float(np.nanmax(np.abs(change))))
     reach = half_length + NORMAL_RADIUS * raster.cell
@@ -111,7 +111,7 @@ def m3c2_map(pre: Cloud, post: Cloud, raster: Raster, change: Array, registratio
         parts.append(
             m3c2(
                 pre.near(wide), post.near(wide), cores[mine], cell=raster.cell, half_length=half_length,
-                registration_error=registration_error,
+                registration_error=float(np.sqrt(errors.sill_long + errors.extra["offset_left"] ** 2)),
             )
         )  # fmt: skip
     return joined(parts, np.argsort(np.concatenate(order)))
