@@ -18,6 +18,7 @@ COMMANDS = {
     "tidy": "app.cli.parts:tidy",
     "objects": "app.cli.parts:objects",
     "secrets": "app.cli.parts:secrets",
+    "keys": "app.cli.keys:keys",
     "openapi": "app.cli.parts:openapi",
     "doctor": "app.cli.doctor:doctor",
     "submit": "app.cli.client:submit",

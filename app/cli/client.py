@@ -73,7 +73,14 @@ _server = click.option(
     show_envvar=True,
     help="The server's base URL.",
 )
-_token = click.option("--token", envvar="VOLCAL_TOKEN", show_envvar=True, help="Bearer token, if the server asks.")
+_key = click.option(
+    "--key",
+    "--token",
+    "key",
+    envvar=["VOLCAL_API_KEY", "VOLCAL_TOKEN"],
+    show_envvar=True,
+    help="Your key, if the server asks for one.",
+)
 _patience = click.option(
     "--patience",
     default=120.0,
@@ -89,7 +96,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stan
 @click.argument("post", type=click.Path(path_type=Path))
 @click.argument("stable", type=click.Path(path_type=Path))
 @_server
-@_token
+@_key
 @_patience
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Wait, and download all files here.")
@@ -103,7 +110,7 @@ def submit(
     post: Path,
     stable: Path,
     server: str,
-    token: str | None,
+    key: str | None,
     patience: float,
     wait: bool,
     out: Path | None,
@@ -123,7 +130,7 @@ def submit(
     options = parse_settings(settings)
     print_ = fingerprint(server, files, options)
     memory = Memory(state_folder())
-    with VolcalClient(server, token=token, patience_s=patience) as client:
+    with VolcalClient(server, key=key, patience_s=patience) as client:
         journey = Journey(client, quiet=as_json)
         task = None if new else _begun(client, memory, print_)
         if task is None:
@@ -196,13 +203,13 @@ def show_result(document: Mapping[str, Any], out: Path | None, *, as_json: bool 
 @click.command(epilog=_EXIT)
 @click.argument("task_id", metavar="ID")
 @_server
-@_token
+@_key
 @_patience
 @_json
 @telling
-def status(task_id: str, server: str, token: str | None, patience: float, as_json: bool) -> None:
+def status(task_id: str, server: str, key: str | None, patience: float, as_json: bool) -> None:
     """Say how far task ID is, what it waits for, or why it failed."""
-    with VolcalClient(server, token=token, patience_s=patience) as client:
+    with VolcalClient(server, key=key, patience_s=patience) as client:
         task = client.task(task_id)
     if as_json:
         click.echo(task.model_dump_json(indent=1))
@@ -222,13 +229,13 @@ def status(task_id: str, server: str, token: str | None, patience: float, as_jso
 @click.command(epilog=_EXIT)
 @click.argument("task_id", metavar="ID")
 @_server
-@_token
+@_key
 @_patience
 @_json
 @telling
-def cancel(task_id: str, server: str, token: str | None, patience: float, as_json: bool) -> None:
+def cancel(task_id: str, server: str, key: str | None, patience: float, as_json: bool) -> None:
     """Stop task ID; a run ends within seconds."""
-    with VolcalClient(server, token=token, patience_s=patience) as client:
+    with VolcalClient(server, key=key, patience_s=patience) as client:
         task = client.cancel(task_id)
     if as_json:
         click.echo(task.model_dump_json(indent=1))
@@ -244,14 +251,14 @@ def cancel(task_id: str, server: str, token: str | None, patience: float, as_jso
     help="Folder for the files.  [default: volcal-ID]",
 )
 @_server
-@_token
+@_key
 @_patience
 @_json
 @telling
-def fetch(task_id: str, out: Path | None, server: str, token: str | None, patience: float, as_json: bool) -> None:
+def fetch(task_id: str, out: Path | None, server: str, key: str | None, patience: float, as_json: bool) -> None:
     """Wait for the result of task ID and download its files; those that are there already are not sent again."""
     folder = out or Path(f"volcal-{task_id[:8]}")
-    with VolcalClient(server, token=token, patience_s=patience) as client:
+    with VolcalClient(server, key=key, patience_s=patience) as client:
         _finish(client, Journey(client, quiet=as_json), task_id, folder, as_json=as_json)
 
 

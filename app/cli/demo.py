@@ -25,6 +25,9 @@ _SETTINGS = (
     "CELERY_BROKER_URL",
     "CELERY_RESULT_BACKEND",
     "API_KEY",
+    "API_KEYS",
+    "APP_ENV",
+    "LEGACY_AUTH",
     "TUS_ENDPOINT",
     "MINIO_ENDPOINT",
     "MINIO_ACCESS_KEY",
@@ -116,6 +119,8 @@ def _service(folder: Path) -> Iterator[str]:
     # said in the environment, these win over a .env file in the folder where the demo is started
     os.environ["VOLCAL_DATA_DIR"] = str(folder)
     os.environ["VOLCAL_DATABASE_URL"] = f"sqlite:///{folder / 'volcal.db'}"
+    os.environ["VOLCAL_APP_ENV"] = "development"
+    os.environ["VOLCAL_AUTH"] = os.environ["VOLCAL_LEGACY_AUTH"] = "open"
     os.environ["VOLCAL_BROKER_URL"] = f"filesystem://{folder / 'queue'}"
     with Stack(Settings(), port=0) as stack:
         yield stack.local_url

@@ -28,7 +28,8 @@ class VolcalClient:
 
     Args:
         server: The server's base URL.
-        token: Sent as a bearer token, if the server asks for one.
+        key: Sent as a bearer token, to this server only: ``volcal keys create`` made it.
+        token: The same, by its former name.
         patience_s: Seconds that the server, or the line to it, may be away at a stretch.
         transport: Instead of the network, for tests.
     """
@@ -37,11 +38,12 @@ class VolcalClient:
         self,
         server: str = "http://127.0.0.1:8000",
         *,
+        key: str | None = None,
         token: str | None = None,
         patience_s: float = 120.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = Transport(server, token=token, patience_s=patience_s, transport=transport)
+        self._http = Transport(server, key=key or token, patience_s=patience_s, transport=transport)
 
     @property
     def server(self) -> str:
@@ -91,7 +93,7 @@ class VolcalClient:
             Unreachable: If nothing arrives for ``patience_s`` seconds.
             TransferFailed: If the upload belongs to another file, or the file changes meanwhile.
         """
-        send(self._http.files, url, path, patience=Patience(self._http.patience_s), progress=progress)
+        send(self._http.uploads, url, path, patience=Patience(self._http.patience_s), progress=progress)
 
     def start(self, task_id: str) -> TaskStatus:
         """Start a task whose files are all there; usually it has started by itself."""

@@ -83,7 +83,7 @@ class _Sending(Uploader):  # type: ignore[misc]  # tuspy is half typed
             except httpx.TransportError as error:
                 why = error
             except Refused as error:
-                if error.status not in _AGAIN:
+                if error.status not in _AGAIN or error.code.startswith("QUOTA_"):
                     raise
                 why = error
             is_asked = False

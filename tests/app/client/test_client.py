@@ -1,6 +1,7 @@
 """The client against a server made of a few lines, which can be told to misbehave."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,43 @@ def test_the_token_goes_to_the_server_and_not_along_with_links(tmp_path: Path) -
 
     with client_of(answer, token="secret") as client:
         assert [path.read_bytes() for path in client.fetch("7", tmp_path)] == [b"x"]
+
+
+def test_the_key_goes_along_with_an_upload_to_the_server_and_to_no_other(tmp_path: Path) -> None:
+    told: dict[str, str | None] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told[str(request.url.copy_with(path="/"))] = request.headers.get("authorization")
+        return httpx.Response(200, headers={"Upload-Offset": "1", "Upload-Length": "1"})
+
+    (path := tmp_path / "a").write_bytes(b"x")
+    with client_of(answer, token="secret") as client:
+        for host in ("http://volcal.test", "http://volcal.test:80", "http://volcal.test:81", "https://volcal.test"):
+            client.upload(f"{host}/files/1", path)
+        client.upload("http://elsewhere.test/files/1", path)
+    assert {url for url, key in told.items() if key} == {"http://volcal.test/"}
+    assert len(told) == 4
+
+
+def test_too_many_requests_are_waited_out_as_long_as_the_server_says() -> None:
+    slow = httpx.Response(429, headers={"Retry-After": "1"}, json={"code": "RATE_LIMITED", "detail": "Too many."})
+    begin = time.monotonic()
+    with client_of(Scripted(slow, task("done")), patience_s=5.0) as client:
+        assert client.task("7").status == "done"
+    assert time.monotonic() - begin >= 1.0
+    long = httpx.Response(429, headers={"Retry-After": "600"}, json={"code": "RATE_LIMITED", "detail": "Too many."})
+    with client_of(Scripted(long), patience_s=5.0) as client, pytest.raises(Refused) as caught:
+        client.task("7")
+    assert (caught.value.code, caught.value.remedy) == ("RATE_LIMITED", "Wait a little, then try again.")
+
+
+def test_a_quota_that_is_used_up_is_not_waited_for() -> None:
+    full = httpx.Response(429, json={"code": "QUOTA_TASKS", "detail": "Three of three.", "remedy": "Cancel one."})
+    server = Scripted(full)
+    with client_of(server, patience_s=60.0) as client, pytest.raises(Refused) as caught:
+        client.create()
+    assert (caught.value.code, caught.value.remedy) == ("QUOTA_TASKS", "Cancel one.")
+    assert len(server.asked) == 1
 
 
 # Waiting
