@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from app.cli.parts import SECRETS, secrets, serve
+from app.cli.parts import SECRETS, hidden, secrets, serve
 from app.settings import Settings
+from app.wiring import build_context
 
 GOOD = "u7Qm3xPz0aLw9sKd-4fT"
 STACK = {
@@ -29,7 +30,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def put(**values: str) -> None:
         for name in list(os.environ):
-            if name.startswith(("VOLCAL_", "MINIO_", "CELERY_", "TUS_", "DATABASE_", "APP_ENV", "AWS_")):
+            if name.startswith(
+                ("VOLCAL_", "MINIO_", "CELERY_", "TUS_", "DATABASE_", "APP_ENV", "AWS_", "API_KEY", "LEGACY_")
+            ):
                 monkeypatch.delenv(name)
         for name, value in values.items():
             monkeypatch.setenv(name, value)
@@ -115,3 +118,61 @@ def test_fresh_secrets_are_good_enough_and_never_the_same(environment: Any, monk
     fresh = dict(line.split("=", 1) for line in one)
     environment(**{**STACK, **{name: value for name, value in fresh.items() if name in STACK}, "APP_ENV": "production"})
     assert Settings(_env_file=None).weak_secrets() == []
+
+
+@pytest.mark.parametrize(
+    ("told", "needs", "legacy"),
+    [
+        ({}, None, False),
+        ({"VOLCAL_AUTH": "required"}, True, False),
+        ({"VOLCAL_AUTH": "open", "LEGACY_AUTH": "required"}, False, True),
+        ({"APP_ENV": "production"}, True, True),
+        ({"APP_ENV": "production", "LEGACY_AUTH": "open"}, True, False),
+    ],
+)
+def test_production_is_closed_unless_told_otherwise(
+    environment: Any, tmp_path: Path, told: dict[str, str], needs: bool | None, legacy: bool
+) -> None:
+    environment(**told, VOLCAL_DATA_DIR=str(tmp_path))
+    context = build_context(Settings(_env_file=None))
+    context.engine.dispose()
+    assert (context.policy.needs_key, context.policy.legacy_needs_key) == (needs, legacy)
+
+
+def test_production_does_not_start_open(environment: Any) -> None:
+    environment(APP_ENV="production", VOLCAL_AUTH="open")
+    with pytest.raises(ValidationError, match="VOLCAL_AUTH is open"):
+        Settings(_env_file=None)
+
+
+def test_keys_of_the_environment_name_their_owner_or_none(environment: Any, tmp_path: Path) -> None:
+    environment(API_KEYS=f"drones:{GOOD}, {GOOD}2,", VOLCAL_DATA_DIR=str(tmp_path))
+    found = Settings(_env_file=None)
+    assert found.fixed_keys() == [("drones", GOOD), ("api", f"{GOOD}2")]
+    assert GOOD not in repr(found)
+    assert {GOOD, f"{GOOD}2"} <= set(hidden(found))
+    context = build_context(found)
+    context.engine.dispose()
+    assert {caller.owner for caller in context.policy.fixed_keys.values()} == {"drones", "api"}
+    assert GOOD not in str(context.policy.fixed_keys)
+
+
+@pytest.mark.parametrize("keys", ["short", f"drones:tiny,{GOOD}"])
+def test_a_key_that_anybody_could_guess_does_not_start_in_production(environment: Any, keys: str) -> None:
+    environment(API_KEYS=keys, APP_ENV="production")
+    with pytest.raises(ValidationError, match="VOLCAL_API_KEYS"):
+        Settings(_env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("API_KEY", f"a b:{GOOD}", "no name"),
+        ("VOLCAL_CORS_ORIGINS", "maps.example.com", "no origin"),
+        ("VOLCAL_CORS_ORIGINS", "https://maps.example.com/", "no origin"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(environment: Any, name: str, value: str, why: str) -> None:
+    environment(**{name: value})
+    with pytest.raises(ValidationError, match=why):
+        Settings(_env_file=None)
