@@ -36,6 +36,9 @@ class RunSpec(BaseModel):
     outdir: Path
     params: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
+    step: int = 0
+    before: Path | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 class Protocol:
@@ -144,8 +147,9 @@ def _run(spec: RunSpec, protocol: Protocol) -> Outcome:
     params = CATALOGUE[spec.pipeline].params.model_validate(spec.params)
     spec.outdir.mkdir(parents=True, exist_ok=True)
     protocol.report(0.0, "starting")
-    runner = CATALOGUE.load(spec.pipeline)
-    return runner(Run(inputs=spec.inputs, outdir=spec.outdir, seed=spec.seed, report=protocol.report), params)
+    runner = CATALOGUE.load(spec.pipeline, spec.step)
+    run = Run(spec.inputs, spec.outdir, spec.seed, protocol.report, spec.before, spec.facts)
+    return runner(run, params)
 
 
 def _write(path: Path, outcome: Outcome) -> None:

@@ -19,6 +19,24 @@ class InputSlot:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One part of a pipeline's work that is done by itself: from its own queue, perhaps on another machine.
+
+    Args:
+        name: The slug, such as ``data-processing``.
+        title: One line for people.
+        runner: ``package.module:function``, imported on first use, since that loads the science. What its outcome
+            names is handed to the next step; the last one's is the task's result.
+        queue: Workers that listen to it take the step; empty = those of the default queue.
+    """
+
+    name: str
+    title: str
+    runner: str
+    queue: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class InputPair:
     """Two files that must fit each other.
 
@@ -69,12 +87,16 @@ class Run:
         outdir: The result folder; exists and is empty.
         seed: Makes every random choice repeatable.
         report: Called as the run goes on.
+        before: Folder with the files of the step before this one; None in the first.
+        facts: The document of the step before; empty in the first.
     """
 
     inputs: Mapping[str, Path]
     outdir: Path
     seed: int = 0
     report: Report = field(default=_silent)
+    before: Path | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Runner(Protocol):
@@ -93,7 +115,7 @@ class Spec:
         title: One line for people.
         inputs: The files it asks for, in order.
         params: Model of its options; its JSON schema is shown to clients. Defaults must work.
-        runner: ``package.module:function``, imported on first use, since that loads the science.
+        steps: What is done one after the other, each by itself; most pipelines have one.
         inspector: ``package.module:function`` that checks one uploaded input and raises
             ``PipelineError``; standard library only, because the gateway calls it. Its signature is
             ``inspect(label: str, stream: BinaryIO, size: int, name: str) -> None``.
@@ -104,7 +126,7 @@ class Spec:
     title: str
     inputs: tuple[InputSlot, ...]
     params: type[BaseModel]
-    runner: str
+    steps: tuple[Step, ...]
     inspector: str | None = None
     pairs: tuple[InputPair, ...] = ()
 

@@ -21,6 +21,8 @@ class Catalogue(Mapping[str, Spec]):
     def __init__(self, specs: Iterable[Spec]) -> None:
         by_name: dict[str, Spec] = {}
         for spec in specs:
+            if not spec.steps:
+                raise ValueError(f"pipeline {spec.name!r} has no step")
             if by_name.setdefault(spec.name, spec) is not spec:
                 raise ValueError(f"two pipelines are named {spec.name!r}")
         self._specs = MappingProxyType(by_name)
@@ -34,10 +36,15 @@ class Catalogue(Mapping[str, Spec]):
     def __len__(self) -> int:
         return len(self._specs)
 
-    def load(self, name: str) -> Runner:
-        """Import the function behind a pipeline, with whatever it needs."""
-        runner: Runner = _resolve(self[name].runner)
+    def load(self, name: str, step: int = 0) -> Runner:
+        """Import the function behind a step of a pipeline, with whatever it needs."""
+        runner: Runner = _resolve(self[name].steps[step].runner)
         return runner
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that some step waits in, each once; empty for the default one."""
+        return tuple(dict.fromkeys(step.queue for spec in self.values() for step in spec.steps))
 
     def inspector(self, name: str) -> Any:
         """Import the function that checks one uploaded input; None if the pipeline has none."""
@@ -54,4 +61,4 @@ def _resolve(target: str) -> Any:
     return getattr(import_module(module), name)
 
 
-CATALOGUE = Catalogue([volume_change.SPEC, testing.CONSTANT])
+CATALOGUE = Catalogue([volume_change.SPEC, testing.CONSTANT, testing.RELAY])

@@ -8,6 +8,8 @@ class RecordingQueue:
 
     def __init__(self) -> None:
         self.submitted: list[UUID] = []
+        self.rung: list[tuple[UUID, int, str]] = []
 
-    def submit(self, task_id: UUID) -> None:
+    def submit(self, task_id: UUID, step: int = 0, queue: str = "") -> None:
         self.submitted.append(task_id)
+        self.rung.append((task_id, step, queue))

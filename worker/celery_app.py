@@ -15,10 +15,11 @@ from celery.utils.nodenames import default_nodename, host_format
 
 from app.db.session import make_engine
 from app.observe import tracing
-from app.queue.celery import JOB, broker_settings, common_settings
+from app.queue.celery import DEFAULT_QUEUE, JOB, broker_settings, common_settings
 from app.settings import Settings
 from app.wiring import broker_url, build_context, database_url
 from pipeline import guard
+from pipeline.registry import CATALOGUE
 from worker import machine
 from worker.runner import Surroundings, run_task
 from worker.runs.scratch import sweep
@@ -84,14 +85,14 @@ def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | No
         )
 
     @celery.task(name=JOB, ignore_result=True)
-    def run_task_job(task_id: str) -> None:
+    def run_task_job(task_id: str, step: int = 0) -> None:
         try:
-            wanted = UUID(task_id)
+            wanted, due = UUID(task_id), int(step)
         except (ValueError, AttributeError, TypeError):
             log.warning("a job without a task: %r", task_id)
             return
         context, here = parts()
-        run_task(context, wanted, here)
+        run_task(context, wanted, here, due)
 
     return celery
 
@@ -136,6 +137,11 @@ def work(settings: Settings, *, queues: str, concurrency: int, name: str = "volc
     with Signs(lambda: make_engine(database_url(settings)), called, concurrency=concurrency, queues=queues):
         status = celery.worker_main(arguments)
     return status if isinstance(status, int) else 0
+
+
+def all_queues() -> tuple[str, ...]:
+    """Return every queue that a step of a pipeline waits in."""
+    return tuple(dict.fromkeys((DEFAULT_QUEUE, *(queue or DEFAULT_QUEUE for queue in CATALOGUE.queues))))
 
 
 def scratch_of(settings: Settings) -> Path:

@@ -17,9 +17,11 @@ from app.context import Context
 from app.db.session import UnitOfWork
 from app.domain import failures, keys
 from app.observe import logs, tracing
-from app.services import runs
+from app.services import runs, steps
 from app.services.runs import Lease, Verdict
+from app.services.steps import Handed
 from pipeline.child import RunSpec
+from pipeline.contracts import Step
 from pipeline.errors import Defect, StorageFull
 from worker.runs.lookout import Lookout, TransferEnded
 from worker.runs.pulse import Pulse
@@ -29,6 +31,7 @@ from worker.runs.supervisor import Ending, EndKind, Limits, supervise
 
 log = logging.getLogger(__name__)
 
+_GONE = Step("run", "A pipeline that is no longer there", "")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _PATIENCE_S = 60.0  # for a database that is away just when a run has ended
 _PAUSE_S = 1.0
@@ -56,44 +59,70 @@ class Surroundings:
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
 
-def run_task(context: Context, task_id: UUID, here: Surroundings) -> EndKind | None:
-    """Run one task if it is pending; every end is recorded, and nothing is left behind.
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step's turn: the right to run it, and what it begins with.
+
+    Args:
+        lease: The right.
+        steps: Of the pipeline, in order.
+        before: What the step before left; None in the first.
+    """
+
+    lease: Lease
+    steps: tuple[Step, ...]
+    before: Handed | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the task is done after it."""
+        return self.lease.step + 1 == len(self.steps)
+
+    def whole(self, fraction: float) -> float:
+        """Return how much of the task is done when this much of the step is."""
+        return (self.lease.step + fraction) / len(self.steps)
+
+
+def run_task(context: Context, task_id: UUID, here: Surroundings, step: int = 0) -> EndKind | None:
+    """Run one step of a task if it is pending; every end is recorded, and nothing is left behind.
 
     Args:
         context: The application's parts.
         task_id: Which task.
         here: Where and how.
+        step: Which of its pipeline's steps the doorbell was rung for.
 
     Returns:
         How the run ended; None if there was nothing to do, since a doorbell may ring twice.
     """
-    lease = _acquire(context, task_id, here)
-    if lease is None:
+    turn = _acquire(context, task_id, here, step)
+    if turn is None:
         log.info("not pending: nothing to do", extra={"task_id": str(task_id)})
         return None
-    with logs.about(task_id=str(task_id), attempt=lease.attempt, worker=here.name):
-        return _run(context, lease, here)
+    with logs.about(task_id=str(task_id), attempt=turn.lease.attempt, worker=here.name):
+        return _run(context, turn, here)
 
 
-def _run(context: Context, lease: Lease, here: Surroundings) -> EndKind:
-    log.info("taken", extra={"pipeline": lease.pipeline})
+def _run(context: Context, turn: Turn, here: Surroundings) -> EndKind:
+    lease = turn.lease
+    log.info("taken", extra={"pipeline": lease.pipeline, "step": turn.steps[lease.step].name})
     stages = Stages()
 
     def beat(fraction: float, stage: str) -> Verdict:
         with context.unit_of_work() as work:
             verdict = runs.heartbeat(
-                work, lease, progress=fraction, stage=stage, now=work.now(), lease_s=context.policy.lease_s
+                work, lease, progress=turn.whole(fraction), stage=stage, now=work.now(), lease_s=context.policy.lease_s
             )
             work.commit()
             return verdict
 
     with Pulse(beat, every_s=here.heartbeat_s) as pulse:
-        ending = _attempt(context, lease, here, pulse, stages)
+        ending = _attempt(context, turn, here, pulse, stages)
         stages.end()
         if ending.kind is EndKind.VANISHED:
             pulse.stop()  # one more beat would renew the lease that is to run out now
-        kind = _settle(context, lease, ending, stages)
-    _tidy(context, lease, done=kind is EndKind.DONE)
+        kind = _settle(context, turn, ending, stages)
+    _tidy(context, turn, done=kind is EndKind.DONE)
     _tell(ending, kind, stages)
     _trace(lease, here, ending, kind, stages)
     return kind
@@ -134,15 +163,26 @@ def _trace(lease: Lease, here: Surroundings, ending: Ending, kind: EndKind, stag
     )
 
 
-def _attempt(context: Context, lease: Lease, here: Surroundings, pulse: Pulse, stages: Stages) -> Ending:
+def _attempt(context: Context, turn: Turn, here: Surroundings, pulse: Pulse, stages: Stages) -> Ending:
     """Run in a scratch folder, which is gone before the end is recorded: a full disk may have room again."""
+    lease = turn.lease
     try:
         with scratch_folder(here.scratch, f"{lease.task_id}-{lease.fence}") as folder:
             stages.tell("fetching")
-            inputs = _fetch(context, lease, folder / "in", Lookout(pulse, here.stopping))
+            lookout = Lookout(pulse, here.stopping)
+            inputs = _fetch(context, lease, folder / "in", lookout)
+            before = None if turn.before is None else _fetch_before(context, turn.before, folder / "before", lookout)
             work = folder / "work"
             work.mkdir()
-            spec = RunSpec(pipeline=lease.pipeline, inputs=inputs, outdir=folder / "out", params=lease.options)
+            spec = RunSpec(
+                pipeline=lease.pipeline,
+                inputs=inputs,
+                outdir=folder / "out",
+                params=lease.options,
+                step=lease.step,
+                before=before,
+                facts={} if turn.before is None else turn.before.document,
+            )
             stages.tell("starting")
             ending = supervise(
                 spec,
@@ -176,11 +216,17 @@ class _Unusable(Exception):
         self.document = document
 
 
-def _acquire(context: Context, task_id: UUID, here: Surroundings) -> Lease | None:
+def _acquire(context: Context, task_id: UUID, here: Surroundings, step: int) -> Turn | None:
     with context.unit_of_work() as work:
-        lease = runs.acquire(work, task_id, worker=here.name, now=work.now(), lease_s=context.policy.lease_s)
+        now = work.now()
+        lease = runs.acquire(work, task_id, worker=here.name, now=now, lease_s=context.policy.lease_s, step=step)
+        if lease is None:
+            return None
+        spec = context.catalogue.get(lease.pipeline)
+        known = (_GONE,) if spec is None else spec.steps
+        before = steps.begin(work, lease, now) if len(known) > 1 else None
         work.commit()
-        return lease
+        return Turn(lease, known, before)
 
 
 def _fetch(context: Context, lease: Lease, folder: Path, lookout: Lookout) -> dict[str, Path]:
@@ -200,6 +246,24 @@ def _fetch(context: Context, lease: Lease, folder: Path, lookout: Lookout) -> di
             raise _Unusable(StorageFull(message, label=label, remedy=remedy).document()) from None
         inputs[label] = path
     return inputs
+
+
+def _fetch_before(context: Context, before: Handed, folder: Path, lookout: Lookout) -> Path:
+    """Fetch what the step before left, under the names that it gave."""
+    folder.mkdir()
+    done, total = 0, sum(artifact["size"] for artifact in before.artifacts)
+    for artifact in before.artifacts:
+        path = folder / artifact["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            progress = lookout.progress("fetching results", done, of=total)
+            lookout.insist(partial(context.store.fetch, artifact["key"], path, progress))
+        except FileNotFoundError:
+            message = f"What the step before left is no longer in the store: {artifact['name']}."
+            remedy = "Restart the task with its options, so that it begins anew."
+            raise _Unusable(StorageFull(message, remedy=remedy).document()) from None
+        done += artifact["size"]
+    return folder
 
 
 def _suffix(filename: str, formats: tuple[str, ...]) -> str:
@@ -228,14 +292,14 @@ def _store(context: Context, lease: Lease, ending: Ending, outdir: Path, lookout
     return tuple(stored)
 
 
-def _settle(context: Context, lease: Lease, ending: Ending, stages: Stages) -> EndKind:
+def _settle(context: Context, turn: Turn, ending: Ending, stages: Stages) -> EndKind:
     """Record how the run ended, patiently; what cannot be recorded ends as a lost run, which is tried again."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
             with context.unit_of_work() as work:
-                kind = _record(work, lease, ending)
-                _count(work, lease, ending, kind, stages)
+                kind = _record(context, work, turn, ending)
+                _count(work, turn.lease, ending, kind, stages)
                 work.commit()
                 return kind
         except ValueError as error:  # the document is no JSON: waiting will not mend it
@@ -248,14 +312,20 @@ def _settle(context: Context, lease: Lease, ending: Ending, stages: Stages) -> E
             time.sleep(_PAUSE_S)
 
 
-def _record(work: UnitOfWork, lease: Lease, ending: Ending) -> EndKind:
-    now = work.now()
+def _record(context: Context, work: UnitOfWork, turn: Turn, ending: Ending) -> EndKind:
+    lease, now = turn.lease, work.now()
     match ending.kind:
         case EndKind.DONE:
-            kept = runs.finish(work, lease, document=ending.document, artifacts=list(ending.artifacts), now=now)
+            left: dict[str, Any] = {"document": ending.document, "artifacts": list(ending.artifacts), "now": now}
+            if turn.is_last:
+                kept = runs.finish(work, lease, **left)
+                steps.end(work, lease, now)
+            else:
+                kept = steps.hand_on(work, lease, turn.steps, queue=context.queue, **left)
             return EndKind.DONE if kept else EndKind.LOST
         case EndKind.FAILED:
             kept = runs.fail(work, lease, error=ending.error, now=now)
+            steps.end(work, lease, now, error=ending.error)
         case EndKind.CANCELLED:
             kept = runs.kill(work, lease, error=failures.cancelled(), now=now)
         case EndKind.STOPPED:
@@ -277,9 +347,12 @@ def _count(work: UnitOfWork, lease: Lease, ending: Ending, kind: EndKind, stages
         work.observe("run_stage_seconds", seconds, pipeline=lease.pipeline, stage=stage)
 
 
-def _tidy(context: Context, lease: Lease, *, done: bool) -> None:
-    """Delete what attempts that did not count have stored; failing to do so costs only space."""
-    useless = range(1, lease.fence) if done else (lease.fence,)
+def _tidy(context: Context, turn: Turn, *, done: bool) -> None:
+    """Delete what attempts that did not count have stored; failing to do so costs only space.
+
+    What a step hands on stays until the last one is done.
+    """
+    useless = (turn.lease.fence,) if not done else range(1, turn.lease.fence) if turn.is_last else ()
     for fence in useless:
         with suppress(Exception):
-            context.store.delete_prefix(keys.output_key(lease.task_id, fence, ""))
+            context.store.delete_prefix(keys.output_key(turn.lease.task_id, fence, ""))

@@ -17,6 +17,7 @@ from app.domain.callbacks import DeliveryState
 from app.domain.errors import CursorInvalid
 from app.domain.tasks import TaskState, UploadState
 from app.services.queries import current
+from app.services.steps import StepView
 from app.services.tasks import View
 from pipeline.contracts import Spec
 
@@ -133,11 +134,40 @@ class TaskSummary(BaseModel):
         return cls(**_fields(task))
 
 
+class StepOut(BaseModel):
+    """One step of a task."""
+
+    name: str = Field(examples=["data-processing"])
+    title: str
+    queue: str = Field(description="Where it waits for a worker; empty for the default queue.")
+    status: TaskState
+    attempts: int = Field(description="Times that a worker took it.")
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorOut | None
+
+    @classmethod
+    def of(cls, step: StepView) -> "StepOut":
+        """Show a step."""
+        run = step.run
+        return cls(
+            name=step.name,
+            title=step.title,
+            queue=step.queue,
+            status=step.state,
+            attempts=0 if run is None else run.attempts,
+            started_at=None if run is None else run.started_at,
+            finished_at=None if run is None else run.finished_at,
+            error=None if run is None or run.error is None else ErrorOut(**run.error),
+        )
+
+
 class TaskOut(TaskSummary):
     """A task as clients see it."""
 
     options: dict[str, Any] = Field(description="Options as the pipeline reads them, defaults included.")
     queue_position: int | None = Field(description="1 for the next to be served; null if it is not queued.")
+    steps: list[StepOut] = Field(description="Steps in order, of a pipeline that has several; else none.")
     missing: list[str] = Field(description="Labels of required files that have not arrived.", examples=[["shx"]])
     uploads: dict[str, UploadOut] = Field(description="By label, the upload that counts.")
     callback_host: str | None = Field(
@@ -153,6 +183,7 @@ class TaskOut(TaskSummary):
             **_fields(view.task),
             options=view.task.options,
             queue_position=view.queue_position,
+            steps=[StepOut.of(step) for step in view.steps],
             missing=view.missing,
             uploads=uploads,
             callback_host=view.task.callback_url and urlsplit(view.task.callback_url).netloc,

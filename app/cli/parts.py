@@ -126,20 +126,26 @@ def serve(host: str, port: int, public_url: str | None, workers: int, fd: int | 
 
 
 @click.command()
-@click.option("--queues", default="celery", show_default=True, help="Queues to take jobs from, with commas.")
+@click.option(
+    "--queues",
+    envvar="VOLCAL_QUEUES",
+    default=None,
+    help="Queues to take jobs from, with commas; all that there are by default.",
+)
 @click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1), help="Runs at a time.")
 @click.option("--name", default="volcal@%h", show_default=True, help="Of this worker; %h is the host's name.")
 @_parent
-def work(queues: str, concurrency: int, name: str, parent: int | None) -> None:
+def work(queues: str | None, concurrency: int, name: str, parent: int | None) -> None:
     """Run a worker alone: takes tasks and runs their pipelines, each in a capped process of its own.
 
     SIGTERM ends the runs under way and gives their tasks back; another worker, or this one later, takes them up.
     """
+    from worker.celery_app import all_queues
     from worker.celery_app import work as take_jobs
 
     settings = read_settings()
     _begin(settings, parent)
-    sys.exit(take_jobs(settings, queues=queues, concurrency=concurrency, name=name))
+    sys.exit(take_jobs(settings, queues=queues or ",".join(all_queues()), concurrency=concurrency, name=name))
 
 
 @click.command()

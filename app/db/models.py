@@ -43,6 +43,10 @@ class Task(Base):
     name: Mapped[str] = mapped_column(String(200), default="", server_default="")  # for people; means nothing
     options: Mapped[dict[str, Any]] = mapped_column(JSON)
     state: Mapped[TaskState] = mapped_column(StateType)
+    step: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # of its pipeline's steps
+    queue: Mapped[str] = mapped_column(
+        String(64), default="", server_default=""
+    )  # where the step waits; empty = default
     stage: Mapped[str] = mapped_column(String(64), default="")
     progress: Mapped[float] = mapped_column(Float, default=0.0)
     attempts: Mapped[int] = mapped_column(Integer, default=0)
@@ -71,6 +75,21 @@ class Task(Base):
         cascade="save-update, merge, delete, delete-orphan, expunge",  # refreshing a task leaves its uploads alone
         passive_deletes=True,
     )
+
+
+class StepRun(Base):
+    """One step of a task whose pipeline has several; a step that has not begun has no row."""
+
+    __tablename__ = "steps"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    document: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # what it handed on, once done
+    artifacts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))  # as those of a task
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # as that of a task
 
 
 class Upload(Base):

@@ -64,8 +64,14 @@ class ObjectStore(Inventory, Protocol):
 class JobQueue(Protocol):
     """Tells whoever runs pipelines that a task is pending: a doorbell, the database is the truth."""
 
-    def submit(self, task_id: UUID) -> None:
-        """Ring; called only after the task's row is committed. Ringing twice is harmless."""
+    def submit(self, task_id: UUID, step: int = 0, queue: str = "") -> None:
+        """Ring; called only after the task's row is committed. Ringing twice is harmless.
+
+        Args:
+            task_id: Which task.
+            step: Which of its pipeline's steps is due; a bell for another one is not heard.
+            queue: Where it waits; empty = the default queue.
+        """
 
 
 @dataclass(frozen=True, slots=True)

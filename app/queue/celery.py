@@ -119,8 +119,8 @@ class CeleryQueue:
         self._celery = Celery("volcal", set_as_current=False)
         self._celery.conf.update(common_settings() | broker_settings(broker_url, patience_s=_PATIENCE_S))
 
-    def submit(self, task_id: UUID) -> None:
-        """Post the task's id, and nothing but its id.
+    def submit(self, task_id: UUID, step: int = 0, queue: str = "") -> None:
+        """Post the task's id and which step is due, and nothing else.
 
         Raises:
             OSError: If the broker cannot be reached in a few seconds (also kombu's ``OperationalError``).
@@ -128,7 +128,8 @@ class CeleryQueue:
         try:
             self._celery.send_task(
                 JOB,
-                args=[str(task_id)],
+                args=[str(task_id), step],
+                queue=queue or DEFAULT_QUEUE,
                 ignore_result=True,
                 # one more try: the connection may be an old one that the broker closed meanwhile
                 retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},

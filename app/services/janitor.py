@@ -118,17 +118,17 @@ def _ring(context: "Context", now: datetime, *, everyone: bool) -> int:
     rung = 0
     with context.unit_of_work(read_only=True) as work:
         pending = work.session.execute(
-            select(Task.id, Task.queued_at, Task.dispatched_at)
+            select(Task.id, Task.queued_at, Task.dispatched_at, Task.step, Task.queue)
             .where(Task.state == TaskState.PENDING, Task.deleted_at.is_(None))
             .order_by(Task.queued_at)
         ).all()
-    for task_id, queued_at, dispatched_at in pending:
+    for task_id, queued_at, dispatched_at, step, queue in pending:
         if not everyone and not _is_due(queued_at, dispatched_at, now, context.policy.redispatch_s):
             continue
         if not _mark(context, task_id, dispatched_at, now):
             continue
         try:
-            context.queue.submit(task_id)
+            context.queue.submit(task_id, step, queue)
         except Exception as error:  # noqa: BLE001  (whatever the broker's library raises)
             # Nobody heard it: due again in the next round, as are the others, each of which would wait as long for us.
             _mark(context, task_id, now, dispatched_at)

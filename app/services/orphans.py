@@ -207,6 +207,8 @@ def _why(task: Task, key: str) -> Why | None:
     if kind == "in":
         counting = {upload.key for upload in task.uploads if _counts(task, upload)}
         return None if _file_of(key) in counting else Why.ABANDONED
+    if kind == "out" and task.step > 0 and task.state is not TaskState.DONE:
+        return None  # what its first steps handed on is needed until the last one is done
     if kind == "out":
         current = task.state in (TaskState.RUNNING, TaskState.DONE) and rest.partition("/")[0] == str(task.fence)
         named = any(key == artifact["key"] for artifact in task.artifacts or [])

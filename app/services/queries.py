@@ -4,18 +4,21 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.db.models import Task, Upload
+from app.db.models import StepRun, Task, Upload
 from app.db.session import UnitOfWork
 from app.domain.errors import TaskNotFound
 from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState, advance
 from app.services import callbacks
+
+if TYPE_CHECKING:
+    from pipeline.contracts import Spec
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +85,23 @@ def move(work: UnitOfWork, task: Task, wanted: TaskState, *where: ColumnElement[
     return result.rowcount == 1
 
 
-def queue_task(work: UnitOfWork, queue: JobQueue, task: Task, now: datetime) -> bool:
-    """Make a task pending and ring once that is committed; False if somebody else was faster."""
-    fresh = {"attempts": 0} if task.state is not TaskState.RUNNING else {}
+def queue_task(work: UnitOfWork, queue: JobQueue, task: Task, now: datetime, spec: "Spec | None" = None) -> bool:
+    """Make a task pending and ring once that is committed; False if somebody else was faster.
+
+    Args:
+        work: The transaction; the caller commits it.
+        queue: Where to ring.
+        task: The task.
+        now: The present, UTC.
+        spec: Its pipeline, to begin with the first step; None = the step at which it is.
+    """
+    fresh: dict[str, Any] = {"attempts": 0} if task.state is not TaskState.RUNNING else {}
+    if spec is not None:
+        fresh |= {"step": 0, "queue": spec.steps[0].queue, "progress": 0.0}
+        if len(spec.steps) > 1:
+            work.session.execute(delete(StepRun).where(StepRun.task_id == task.id))
+    elif task.step == 0:
+        fresh |= {"progress": 0.0}
     queued = move(
         work,
         task,
@@ -98,7 +115,6 @@ def queue_task(work: UnitOfWork, queue: JobQueue, task: Task, now: datetime) -> 
         worker="",
         cancel_requested=False,
         stage="",
-        progress=0.0,
         error=None,
         document=None,
         artifacts=None,
@@ -106,7 +122,7 @@ def queue_task(work: UnitOfWork, queue: JobQueue, task: Task, now: datetime) -> 
     if queued:
         about = {"task_id": str(task.id), "pipeline": task.pipeline, "attempts": task.attempts}
         work.after_commit(partial(log.info, "queued", extra=about))
-        work.after_commit(partial(queue.submit, task.id))
+        work.after_commit(partial(queue.submit, task.id, task.step, task.queue))
     return queued
 
 
@@ -127,6 +143,9 @@ def queue_position(work: UnitOfWork, task: Task) -> int | None:
     if task.state is not TaskState.PENDING or task.queued_at is None:
         return None
     ahead = select(func.count()).where(
-        Task.state == TaskState.PENDING, Task.deleted_at.is_(None), Task.queued_at < task.queued_at
+        Task.state == TaskState.PENDING,
+        Task.deleted_at.is_(None),
+        Task.queue == task.queue,
+        Task.queued_at < task.queued_at,
     )
     return work.session.execute(ahead).scalar_one() + 1

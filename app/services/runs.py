@@ -8,15 +8,17 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, case, select, update
+from sqlalchemy import CursorResult, case, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.db.models import Task, Upload
 from app.db.session import UnitOfWork
 from app.domain import failures
+from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState
 from app.services import callbacks
 
@@ -27,6 +29,7 @@ class Lease:
 
     Args:
         inputs: By label: the object's key and the file name that the user gave, which may be empty.
+        step: Which of the pipeline's steps is due.
     """
 
     task_id: UUID
@@ -35,6 +38,7 @@ class Lease:
     pipeline: str
     options: dict[str, Any]
     inputs: dict[str, tuple[str, str]]
+    step: int = 0
 
 
 class Verdict(StrEnum):
@@ -45,7 +49,9 @@ class Verdict(StrEnum):
     LOST = "lost"  # the lease is somebody else's, or the task is gone: end the run and write nothing
 
 
-def acquire(work: UnitOfWork, task_id: UUID, *, worker: str, now: datetime, lease_s: float) -> Lease | None:
+def acquire(
+    work: UnitOfWork, task_id: UUID, *, worker: str, now: datetime, lease_s: float, step: int = 0
+) -> Lease | None:
     """Take a pending task; None if it is not pending, which is how a second doorbell does no harm.
 
     Args:
@@ -54,19 +60,20 @@ def acquire(work: UnitOfWork, task_id: UUID, *, worker: str, now: datetime, leas
         worker: Who takes it, for people to read.
         now: The present, UTC.
         lease_s: Seconds until the lease runs out unless a heartbeat renews it.
+        step: The one that the doorbell was rung for; a task that is at another one waits elsewhere.
     """
     taken = _write(
         work,
-        [Task.id == task_id, Task.state == TaskState.PENDING, Task.deleted_at.is_(None)],
+        [Task.id == task_id, Task.state == TaskState.PENDING, Task.step == step, Task.deleted_at.is_(None)],
         state=TaskState.RUNNING,
         fence=Task.fence + 1,
         attempts=Task.attempts + 1,
         lease_until=now + timedelta(seconds=lease_s),
         worker=worker[:128],
-        started_at=now,
+        started_at=case((Task.step > 0, func.coalesce(Task.started_at, now)), else_=now),
         finished_at=None,
         stage="",
-        progress=0.0,
+        progress=case((Task.step > 0, Task.progress), else_=0.0),
     )
     if not taken:
         return None
@@ -86,6 +93,7 @@ def acquire(work: UnitOfWork, task_id: UUID, *, worker: str, now: datetime, leas
         pipeline=task.pipeline,
         options=task.options,
         inputs={label: (key, filename) for label, key, filename in files},
+        step=task.step,
     )
 
 
@@ -131,7 +139,7 @@ def finish(
     Raises:
         ValueError: If the document holds NaN or Infinity, which JSON cannot say.
     """
-    json.dumps([document, artifacts], allow_nan=False)
+    check_json(document, artifacts)
     done = _write(
         work,
         [*_held(lease), Task.cancel_requested.is_(False)],
@@ -147,6 +155,15 @@ def finish(
     else:
         kill(work, lease, error=failures.cancelled(), now=now)
     return done
+
+
+def check_json(document: dict[str, Any], artifacts: list[dict[str, Any]]) -> None:
+    """Refuse what JSON cannot say.
+
+    Raises:
+        ValueError: If there is NaN or Infinity.
+    """
+    json.dumps([document, artifacts], allow_nan=False)
 
 
 def fail(work: UnitOfWork, lease: Lease, *, error: dict[str, Any], now: datetime) -> bool:
@@ -173,9 +190,41 @@ def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
         queued_at=now,
         dispatched_at=None,  # the janitor rings at once
         stage="",
-        progress=0.0,
+        progress=case((Task.step > 0, Task.progress), else_=0.0),
     )
     return kept and _count(work, lease, TaskState.PENDING, now)
+
+
+def hand_on(work: UnitOfWork, lease: Lease, *, queue: JobQueue, where: str, progress: float, now: datetime) -> bool:
+    """Make the next step of a task pending, and ring for it once that is committed; False if it does not count.
+
+    Args:
+        work: The transaction; the caller commits it.
+        lease: What ``acquire`` gave.
+        queue: Where to ring.
+        where: The queue in which the next step waits.
+        progress: How far the task is now, 0 to 1.
+        now: The present, UTC.
+    """
+    kept = _write(
+        work,
+        [*_held(lease), Task.cancel_requested.is_(False)],
+        state=TaskState.PENDING,
+        step=lease.step + 1,
+        queue=where,
+        attempts=0,
+        lease_until=None,
+        worker="",
+        queued_at=now,
+        dispatched_at=now,
+        stage="",
+        progress=progress,
+    )
+    if not kept:
+        kill(work, lease, error=failures.cancelled(), now=now)
+        return False
+    work.after_commit(partial(queue.submit, lease.task_id, lease.step + 1, where))
+    return _count(work, lease, TaskState.PENDING, now)
 
 
 def _held(lease: Lease) -> list[ColumnElement[bool]]:

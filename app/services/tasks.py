@@ -24,7 +24,8 @@ from app.domain.errors import (
 )
 from app.domain.keys import task_prefix
 from app.domain.tasks import TaskState
-from app.services import callbacks, queries, quotas, uploads
+from app.services import callbacks, queries, quotas, steps, uploads
+from app.services.steps import StepView
 from app.services.uploads import Ticket
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class View:
     Args:
         missing: Labels of required files that have not arrived, in the pipeline's order.
         queue_position: 1 for the next to be served; None if the task is not queued.
+        steps: Of its pipeline, in order, if there are several.
     """
 
     task: Task
     missing: list[str]
     queue_position: int | None
+    steps: list[StepView]
 
 
 def find_spec(catalogue: "Catalogue", name: str) -> "Spec":
@@ -114,6 +117,7 @@ def create_task(
         name=name,
         options=check_options(spec, options or {}),
         state=TaskState.WAITING,
+        queue=spec.steps[0].queue,
         callback_url=None if callback_url is None else callbacks.check(context, callback_url),
         created_at=queries.utc_now(),
     )
@@ -147,7 +151,8 @@ def describe(work: UnitOfWork, catalogue: "Catalogue", task_id: UUID) -> View:
         TaskNotFound: If there is no such task.
     """
     task = queries.get_task(work, task_id)
-    return View(task, missing_of(catalogue, task), queries.queue_position(work, task))
+    queue_position = queries.queue_position(work, task)
+    return View(task, missing_of(catalogue, task), queue_position, steps.of(work, catalogue, task))
 
 
 def missing_of(catalogue: "Catalogue", task: Task) -> list[str]:
@@ -234,7 +239,9 @@ def _run_again(context: "Context", work: UnitOfWork, task: Task, options: dict[s
     if options is not None:
         task.options = check_options(spec, options)
         work.session.flush()
-    queries.queue_task(work, context.queue, task, queries.utc_now())
+    # Steps that are done need not be done again, unless other options would change what they handed on.
+    first = spec if options is not None or task.step >= len(spec.steps) else None
+    queries.queue_task(work, context.queue, task, queries.utc_now(), first)
 
 
 def cancel_task(work: UnitOfWork, task_id: UUID) -> TaskState:

@@ -279,7 +279,7 @@ def settle_files(context: "Context", task_id: UUID, *, news: bool = False) -> Ta
             if error is not None:
                 _reject_together(work, task, now_there, error)
             else:
-                queries.queue_task(work, context.queue, task, queries.utc_now())
+                queries.queue_task(work, context.queue, task, queries.utc_now(), context.catalogue.get(task.pipeline))
             work.commit()
         return task.state
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.contracts import InputSlot, Spec
+from pipeline.contracts import InputSlot, Spec, Step
 
 
 class ConstantParams(BaseModel, frozen=True, extra="forbid"):
@@ -21,5 +21,23 @@ CONSTANT = Spec(
     title="Constant: takes one file and always answers the same",
     inputs=(InputSlot("file", "Any file", ("",)),),
     params=ConstantParams,
-    runner="pipeline.testing.run:run",
+    steps=(Step("run", "Answer", "pipeline.testing.run:run"),),
+)
+
+
+class RelayParams(ConstantParams):
+    """How the relay behaves."""
+
+    fail_in: Literal[0, 1] = Field(default=0, description="The step that misbehaves.")
+
+
+RELAY = Spec(
+    name="relay",
+    title="Relay: two steps from two queues, the second answers with what the first handed on",
+    inputs=(InputSlot("file", "Any file", ("",)),),
+    params=RelayParams,
+    steps=(
+        Step("data-processing", "Count", "pipeline.testing.run:count", "data-processing"),
+        Step("model-prediction", "Answer", "pipeline.testing.run:answer", "model-prediction"),
+    ),
 )

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pipeline.contracts import Artifact, Outcome, Run
 from pipeline.errors import InputInvalid
-from pipeline.testing import ConstantParams
+from pipeline.testing import ConstantParams, RelayParams
 
 STEP_S = 0.05
 BLOCK = 16 * 2**20  # bytes
@@ -29,6 +29,29 @@ def run(run: Run, params: ConstantParams) -> Outcome:
     document = {"schema": "volcal/constant/1", "answer": 42, "bytes": _size(run), "seed": run.seed}
     (run.outdir / "results.json").write_text(json.dumps(document))
     return Outcome(document, (Artifact("results.json", "application/json", "Result document"),))
+
+
+def count(run: Run, params: RelayParams) -> Outcome:
+    """Hand on the file's size in a file of its own: the first step of the relay."""
+    _misbehave(run, params, step=0)
+    (run.outdir / "size.txt").write_text(str(_size(run)))
+    return Outcome({"seed": run.seed}, (Artifact("size.txt", "text/plain", "Size"),))
+
+
+def answer(run: Run, params: RelayParams) -> Outcome:
+    """Answer with what the first step handed on: the second step of the relay."""
+    _misbehave(run, params, step=1)
+    if run.before is None:
+        raise InputInvalid("There is nothing from the step before.", remedy="Run that first.")
+    document = {"schema": "volcal/relay/1", "bytes": int((run.before / "size.txt").read_text()), **run.facts}
+    (run.outdir / "results.json").write_text(json.dumps(document))
+    return Outcome(document, (Artifact("results.json", "application/json", "Result document"),))
+
+
+def _misbehave(run: Run, params: RelayParams, *, step: int) -> None:
+    _work(run, params.seconds)
+    if params.fail and params.fail_in == step:
+        MISBEHAVIOURS[params.fail](run)
 
 
 def _work(run: Run, seconds: float) -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.contracts import InputPair, InputSlot, Spec
+from pipeline.contracts import InputPair, InputSlot, Spec, Step
 
 CLOUD_FORMATS = (".las", ".laz", ".copc.laz", ".ply", ".xyz", ".txt", ".asc", ".csv")
 
@@ -49,7 +49,7 @@ SPEC = Spec(
         InputSlot("prj", "Coordinate system of the shapefile", (".prj",), required=False),
     ),
     params=Params,
-    runner="pipeline.volume_change.run:run",
+    steps=(Step("run", "Volume change", "pipeline.volume_change.run:run"),),
     inspector="pipeline.formats.inspect:inspect",
     pairs=(InputPair("shp", "shx", "pipeline.formats.inspect_shape:check_shape_pair"),),
 )

@@ -23,7 +23,7 @@ from app.main import create_app
 from app.storage.local import LocalStore
 from app.uploads.tus import TusUploads
 from pipeline import testing, volume_change
-from pipeline.contracts import InputSlot, Spec
+from pipeline.contracts import InputSlot, Spec, Step
 from pipeline.registry import Catalogue
 from tests.queues import RecordingQueue
 
@@ -34,7 +34,7 @@ FOUR = Spec(
     title="Four files of any kind",
     inputs=tuple(InputSlot(label, label, ("",)) for label in ("pre", "post", "shp", "shx")),
     params=testing.ConstantParams,
-    runner="pipeline.testing.run:run",
+    steps=(Step("run", "Answer", "pipeline.testing.run:run"),),
 )
 
 

@@ -25,7 +25,7 @@ class Bell:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def submit(self, task_id: UUID) -> None:
+    def submit(self, task_id: UUID, step: int = 0, queue: str = "") -> None:
         with self._path.open("a") as stream:
             stream.write(f"{task_id}\n")
 

@@ -66,7 +66,7 @@ from app.settings import Settings
 from app.wiring import build_context, database_url
 
 class Crash:
-    def submit(self, task_id):
+    def submit(self, task_id, step=0, queue=""):
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings, task_id, now = Settings(), UUID(int=7), datetime.now(UTC)

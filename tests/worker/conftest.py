@@ -43,8 +43,14 @@ class Bench:
     root: Path
     here: Surroundings
 
-    def pending(self, content: bytes | None = b"12345", filename: str = "survey.LAS", **params: Any) -> UUID:
-        """Add a task of the constant pipeline that is ready to run; no content means that its object is missing."""
+    def pending(
+        self,
+        content: bytes | None = b"12345",
+        filename: str = "survey.LAS",
+        pipeline: str = "constant",
+        **params: Any,
+    ) -> UUID:
+        """Add a task of a testing pipeline that is ready to run; no content means that its object is missing."""
         task_id, now = uuid4(), datetime.now(UTC)
         key = input_key(task_id, "file", "upload")
         if content is not None:
@@ -61,7 +67,8 @@ class Bench:
         )
         task = Task(
             id=task_id,
-            pipeline="constant",
+            pipeline=pipeline,
+            queue=CATALOGUE[pipeline].steps[0].queue,
             options=params,
             state=TaskState.PENDING,
             created_at=now,

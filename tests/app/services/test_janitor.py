@@ -123,7 +123,7 @@ class TestLostBells:
     ) -> None:
         asked: list[UUID] = []
 
-        def away(task_id: UUID) -> None:
+        def away(task_id: UUID, *_step_and_queue: object) -> None:
             asked.append(task_id)
             raise ConnectionError("no broker")
 
