@@ -208,7 +208,8 @@ def test_a_compressed_body_is_unpacked(
 
 
 @pytest.mark.parametrize(
-    ("coding", "body"), [("gzip", b"no gzip"), ("gzip", gzip.compress(b"x" * 999)[:-9]), ("br", b"x"), ("gzip", b"")]
+    ("coding", "body"),
+    [("gzip", b"no gzip"), ("gzip", gzip.compress(b"x" * 999, mtime=0)[:-9]), ("br", b"x"), ("gzip", b"")],
 )
 def test_a_damaged_or_foreign_packing_is_said(coding: str, body: bytes, receiver: Receiver) -> None:
     receiver.react = answer(body=body, Content_Encoding=coding)
