@@ -45,12 +45,12 @@ def take(folder: Path) -> list[str]:
     return taken
 
 
-def test_a_message_holds_the_tasks_id_and_nothing_else(tmp_path: Path) -> None:
+def test_a_message_holds_the_tasks_id_and_its_step_and_nothing_else(tmp_path: Path) -> None:
     task_id = UUID(int=7)
     CeleryQueue(url(tmp_path)).submit(task_id)
     [path] = messages(tmp_path)
     message = json.loads(path.read_bytes())
-    assert message["headers"]["argsrepr"] == f"['{task_id}']"
+    assert message["headers"]["argsrepr"] == f"['{task_id}', 0]"
     assert message["headers"]["kwargsrepr"] == "{}"
     assert take(tmp_path) == [str(task_id)]
 
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_message_is_thrown_away_and_the_next_one_taken(
         celery = Celery("test", set_as_current=False)
         celery.conf.update(common_settings() | broker_settings(url(tmp_path)))
         with celery.connection_for_read() as connection, connection.SimpleQueue(DEFAULT_QUEUE) as simple:
-            assert simple.get(timeout=1).payload[0] == [str(UUID(int=2))]
+            assert simple.get(timeout=1).payload[0] == [str(UUID(int=2)), 0]
     assert "threw away" in caplog.text
 
 
