@@ -130,7 +130,7 @@ import os, signal
 from app.cli import main
 from app.queue.celery import CeleryQueue
 send = CeleryQueue.submit
-def crash(queue, task_id):
+def crash(queue, *told):
     {first}
     os.kill(os.getpid(), signal.SIGKILL)
 CeleryQueue.submit = crash
@@ -139,7 +139,7 @@ main()
 
 
 @pytest.mark.case(25)
-@pytest.mark.parametrize("first", ["pass", "send(queue, task_id)"], ids=["before the message", "after the message"])
+@pytest.mark.parametrize("first", ["pass", "send(queue, *told)"], ids=["before the message", "after the message"])
 def test_a_gateway_that_dies_between_its_commit_and_its_answer_starts_the_task_once(
     stack: FullStack, first: str
 ) -> None:
