@@ -81,15 +81,21 @@ def surface(cloud: Cloud, raster: Raster) -> Surface:
         kernels.moments(block.points, raster.x0, raster.y0, cell, rows, cols, z0, sums)
     kernels.scatter(sums)
     height, count, residual, leverage, roughness = kernels.detrended(sums, rows, cols, cell)
+    del sums  # by far the largest of all, on large sites
     enough = count >= (5.0 if np.any(count >= 5.0) else 2.0)
     # The median of χ²/k lies below its mean, the more so the fewer the points.
     unbiased = residual[enough] / (1.0 - 2.0 / (9.0 * (count[enough] - 1.0))) ** 3
     typical = float(np.median(unbiased)) if len(unbiased) else 0.0
     single = np.fmax(np.nan_to_num(residual), max(typical, QUANTISATION))
+    del residual
     with np.errstate(divide="ignore"):
-        variance = np.where(count > 0, single * (1.0 / count + leverage), np.nan)
+        leverage += 1.0 / count
+    leverage *= single
+    empty = count == 0
+    leverage[empty] = single[empty] = np.nan
+    height += z0
     shape = (rows, cols)
-    grids = (height + z0, variance, count, roughness, np.where(count > 0, single, np.nan))
+    grids = (height, leverage, count, roughness, single)
     return Surface(*(grid.reshape(shape) for grid in grids))
 
 
