@@ -70,3 +70,20 @@ def test_a_server_puts_itself_together_from_the_environment(tmp_path: Path, monk
         created = client.post("/create_task").json()
         assert client.get(f"/query_task/{created['id']}").json()["status"] == "waiting"
     app.state.context.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kind"),
+    [
+        ({}, "LocalLimiter"),
+        ({"CELERY_BROKER_URL": "redis://:hush@127.0.0.1:1/0"}, "SharedLimiter"),
+        ({"CELERY_BROKER_URL": "amqp://u:p@127.0.0.1:1//"}, "LocalLimiter"),
+        ({"CELERY_BROKER_URL": "amqp://u:p@127.0.0.1:1//", "rate_redis_url": "rediss://127.0.0.1:1/0"}, "SharedLimiter"),
+    ],
+)
+def test_requests_are_counted_where_all_gateways_can_if_there_is_a_redis(
+    tmp_path: Path, chosen: dict[str, str], kind: str
+) -> None:
+    context = build_context(settings(tmp_path, **chosen))
+    context.engine.dispose()
+    assert type(context.limiter).__name__ == kind

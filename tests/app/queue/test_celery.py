@@ -14,7 +14,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
-from app.queue.celery import DEFAULT_QUEUE, JOB, CeleryQueue, broker_settings, common_settings
+from app.domain.ports import DEFAULT_QUEUE
+from app.queue.celery import JOB, CeleryQueue, broker_settings, common_settings
 from app.settings import Settings
 from app.wiring import broker_url
 

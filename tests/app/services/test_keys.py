@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from app.db.models import Key
+from app.db.session import UnitOfWork
 from app.domain.access import Caller, Scope, digest_of, new_key, scopes_of
 from app.domain.errors import KeyInvalid, KeyNotFound, KeyOver
 from app.services import keys
@@ -145,3 +147,17 @@ def test_what_is_over_is_not_exchanged(any_world: World) -> None:
             keys.rotate(work, key[3:13])
         with pytest.raises(KeyNotFound):
             keys.revoke(work, "0000000000")
+
+
+def test_a_key_works_although_its_use_cannot_be_noted(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make(world)
+
+    def full(*_: Any) -> None:
+        raise OperationalError("UPDATE", {}, Exception("the disk is full"))
+
+    monkeypatch.setattr(UnitOfWork, "commit", full)
+    assert ring(world).ask(key).owner == "alice"
+    assert "could not be noted" in caplog.text
+    assert key[14:] not in caplog.text

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +12,12 @@ from fastapi.testclient import TestClient
 
 from app.api.access.guard import Guard
 from app.domain.access import Rate, Taken
+from app.limiting.shared import SharedLimiter
 from app.main import create_app
 from app.services import queries
 from tests.app.api.access.conftest import bearer, make_key
 from tests.app.conftest import World
+from tests.servers.redis import Redis
 
 Serve = Callable[..., TestClient]
 TUS = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
@@ -76,11 +80,24 @@ def test_a_limiter_that_waits_is_asked_in_a_thread(world: World) -> None:
                 asyncio.get_running_loop()
             return Taken(allowed=False, remaining=0, reset_s=1.0, retry_s=1.0)
 
-    from dataclasses import replace
-
     context = replace(world.with_policy(rate_per_address=1).context, limiter=Elsewhere())
     with TestClient(create_app(context)) as client:
         assert client.get("/api/v1/tasks").status_code == 429
+
+
+@pytest.mark.service
+def test_gateways_that_share_a_redis_count_together(world: World, redis: Redis) -> None:
+    redis.empty()
+    key = bearer(make_key(world.context, "alice", rate=5))
+    limiters = [SharedLimiter(redis.url) for _ in range(2)]
+    with ExitStack() as kept:
+        clients = [
+            kept.enter_context(TestClient(create_app(replace(world.context, limiter=each)))) for each in limiters
+        ]
+        answers = [clients[number % 2].get("/api/v1/tasks", headers=key).status_code for number in range(8)]
+        assert answers == [200] * 5 + [429] * 3
+    for each in limiters:
+        each._redis.close()
 
 
 def test_quotas_are_told_with_their_figures_and_a_remedy(serve: Serve, alice: dict[str, str]) -> None:

@@ -46,6 +46,7 @@ def test_the_routes_that_name_a_task_or_an_upload_are_found() -> None:
     assert {method for method, _ in UPLOAD_ROUTES} == {"HEAD", "PATCH", "POST"}
 
 
+@pytest.mark.case(28)
 @pytest.mark.parametrize(("method", "path"), TASK_ROUTES)
 @pytest.mark.parametrize("state", [TaskState.DONE, TaskState.WAITING])
 def test_another_owners_task_answers_as_one_that_is_not_there(
