@@ -14,8 +14,9 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import default_nodename, host_format
 
 from app.db.session import make_engine
+from app.domain.ports import DEFAULT_QUEUE
 from app.observe import tracing
-from app.queue.celery import DEFAULT_QUEUE, JOB, broker_settings, common_settings
+from app.queue.celery import JOB, broker_settings, common_settings
 from app.settings import Settings
 from app.wiring import broker_url, build_context, database_url
 from pipeline import guard

@@ -1,6 +1,7 @@
-"""The root, whether the service lives and is ready, and its figures."""
+"""The root, whether the service lives and is ready, its queues and its figures."""
 
 import hmac
+from datetime import datetime
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated
@@ -11,7 +12,8 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, Field
 
-from app.api.deps import ContextDep
+from app.api.deps import ContextDep, ReadDep
+from app.observe import queues
 from app.observe.watch import Watch
 
 router = APIRouter()
@@ -58,6 +60,23 @@ class Ready(BaseModel):
     )
 
 
+class QueueOut(BaseModel):
+    """A queue as clients see it."""
+
+    name: str = Field(examples=["model-prediction"])
+    pipelines: list[str] = Field(description="Those with a step that waits here.", examples=[["relay"]])
+    pending: int = Field(description="Tasks that wait for a worker, everybody's.")
+    running: int = Field(description="Tasks whose step runs.")
+    workers: int = Field(description="Workers that listen and were seen in the last minute.")
+    oldest: datetime | None = Field(description="Since when the first has waited; null if none does.")
+
+
+class QueueList(BaseModel):
+    """Every queue there is."""
+
+    queues: list[QueueOut]
+
+
 @router.get("/livez", tags=["health"], summary="Whether the process lives")
 async def livez() -> Alive:  # in no thread: all of them may wait for a database that stands still
     """Answer; nothing else is looked at, so a broken database does not make anyone restart the process."""
@@ -81,6 +100,13 @@ async def readyz(watch: WatchDep, response: Response) -> Ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     status = [] if health.problems else sorted(watch.pipelines)
     return Ready(status=status, problems=health.problems, degraded=health.degraded)
+
+
+@router.get("/api/v1/queues", tags=["queues"], summary="List queues")
+def list_queues(work: ReadDep, context: ContextDep) -> QueueList:
+    """List every queue with how many tasks wait in it and how many workers listen to it."""
+    found = queues.look(work, context.catalogue)
+    return QueueList(queues=[QueueOut.model_validate(queue, from_attributes=True) for queue in found])
 
 
 @router.get("/metrics", include_in_schema=False)

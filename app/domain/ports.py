@@ -11,6 +11,9 @@ from uuid import UUID
 from app.domain.access import Rate, Taken
 from app.domain.inventory import Inventory
 
+DEFAULT_QUEUE = "celery"
+"""Where steps wait that name no queue."""
+
 Progress = Callable[[int], None]
 """Is told how many bytes of a transfer have moved so far, and may raise to end it."""
 

@@ -7,8 +7,9 @@ from uuid import UUID
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from app.domain.ports import DEFAULT_QUEUE
+
 JOB = "volcal.run_task"
-DEFAULT_QUEUE = "celery"
 _FOLDER = "filesystem"
 _SENTINEL = "sentinel"
 _REDIS = {"redis", "rediss", _SENTINEL}

@@ -1,4 +1,7 @@
-"""Which rule holds for which path; what is not named here needs a key as soon as anything does."""
+"""Which rule holds for which path; what is not named here needs a key as soon as anything does.
+
+The sibling services' routes are named as well, so that whoever adds them need not think of it.
+"""
 
 from enum import Enum, auto
 
@@ -15,9 +18,21 @@ class Place(Enum):
     NEW = auto()
 
 
-_OPEN = {"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/errors", "/tusd_hook"}
+_OPEN = {
+    "/",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/docs/errors",
+    "/tusd_hook",
+    "/info",
+    "/api/health",
+}
 _OPEN_BELOW = ("/docs-assets/", "/objects/")
-_LEGACY_BELOW = ("/create_task", "/start_task/", "/query_task/")
+_LEGACY = {"/create_task", "/process", "/job", "/api/run-model", "/api/tasks", "/api/queues/status"}
+_LEGACY_BELOW = ("/start_task/", "/query_task/", "/process/", "/job/", "/potree/", "/api/task/")
 _READS = {"GET", "HEAD"}
 _ADMIN = "/api/v1/keys"
 
@@ -26,7 +41,7 @@ def place_of(path: str) -> Place:
     """Return what kind of path this is."""
     if path in _OPEN or path.startswith(_OPEN_BELOW):
         return Place.OPEN
-    if path.startswith(_LEGACY_BELOW):
+    if path in _LEGACY or path.startswith(_LEGACY_BELOW):
         return Place.LEGACY
     if path == "/files" or path.startswith("/files/"):
         return Place.UPLOAD
