@@ -78,7 +78,10 @@ def test_a_server_puts_itself_together_from_the_environment(tmp_path: Path, monk
         ({}, "LocalLimiter"),
         ({"CELERY_BROKER_URL": "redis://:hush@127.0.0.1:1/0"}, "SharedLimiter"),
         ({"CELERY_BROKER_URL": "amqp://u:p@127.0.0.1:1//"}, "LocalLimiter"),
-        ({"CELERY_BROKER_URL": "amqp://u:p@127.0.0.1:1//", "rate_redis_url": "rediss://127.0.0.1:1/0"}, "SharedLimiter"),
+        (
+            {"CELERY_BROKER_URL": "amqp://u:p@127.0.0.1:1//", "rate_redis_url": "rediss://127.0.0.1:1/0"},
+            "SharedLimiter",
+        ),
     ],
 )
 def test_requests_are_counted_where_all_gateways_can_if_there_is_a_redis(
