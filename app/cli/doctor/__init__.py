@@ -24,6 +24,7 @@ LOOKS: dict[str, Look] = {
     "folder": machine.folder,
     "disk": machine.disk,
     "secrets": machine.secrets,
+    "keys": machine.keys,
     "database": servers.database,
     "store": servers.store,
     "uploads": servers.uploads,

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from urllib.parse import urlsplit
 
 from app.cli.doctor.finding import Finding, note
 from app.settings import Settings
@@ -42,6 +43,18 @@ def secrets(settings: Settings) -> Finding:
         said = f"{', '.join(weak)} {'is' if len(weak) == 1 else 'are'} short or known to all"
         return note(said, "Before others can reach this machine: `volcal secrets >> .env`, and APP_ENV=production.")
     return Finding(good=True, said="none is known to all")
+
+
+def keys(settings: Settings) -> Finding:
+    """Look whether strangers are asked for a key, where there can be some."""
+    closed = settings.auth == "required" or settings.app_env == "production" or settings.fixed_keys()
+    host = urlsplit(settings.public_url).hostname or ""
+    if closed or host == "localhost" or host.startswith("127.") or host == "::1":
+        return Finding(good=True, said="asked for" if closed else "asked for once there is one; for this machine only")
+    return note(
+        f"whoever reaches {host} is asked for none, unless `volcal keys list` shows one",
+        'Where strangers are: `volcal keys create "My laptop" --owner me`, or VOLCAL_AUTH=required. See docs/keys.md.',
+    )
 
 
 def science(_settings: Settings) -> Finding:

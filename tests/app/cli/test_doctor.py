@@ -101,3 +101,21 @@ def test_a_database_that_is_down_is_named_without_its_password(
 @pytest.mark.service
 def test_the_science_is_tried_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert LOOKS["science"](Settings(data_dir=tmp_path)).good
+
+
+@pytest.mark.parametrize(
+    ("chosen", "good"),
+    [
+        ({}, True),
+        ({"public_url": "http://192.168.1.26:8000"}, False),
+        ({"public_url": "http://192.168.1.26:8000", "auth": "required"}, True),
+        ({"public_url": "http://192.168.1.26:8000", "API_KEYS": "drones:u7Qm3xPz0aLw9sKd"}, True),
+        ({"public_url": "https://volcal.example.org", "APP_ENV": "production"}, True),
+        ({"public_url": "https://volcal.example.org", "auth": "open"}, False),
+    ],
+)
+def test_an_open_door_to_the_network_is_noted_and_stops_nothing(chosen: dict[str, str], good: bool) -> None:
+    found = LOOKS["keys"](Settings(_env_file=None, **chosen))
+    assert found.good is good
+    assert good or not found.fatal
+    assert good or "docs/keys.md" in found.remedy

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event
 
+from app.api.access.places import Place, place_of
 from app.domain.access import Caller, digest_of, scopes_of
 from app.main import create_app
 from tests.app.api.access.conftest import bearer, make_key
@@ -202,3 +203,27 @@ def test_the_audit_log_tells_who_did_what_and_no_key(
     assert {line["key"] for line in told[:3]} == {key[3:13]}
     assert all(line["address"] for line in told)
     assert key[14:] not in str([vars(record) for record in caplog.records])
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/", Place.OPEN),
+        ("/objects/tasks/7/out/1/a.png", Place.OPEN),
+        ("/objectsx", Place.NEW),
+        ("/docs/x", Place.NEW),
+        ("/create_task", Place.LEGACY),
+        ("/create_task/", Place.NEW),
+        ("/query_task/7", Place.LEGACY),
+        ("/api/task/7", Place.LEGACY),
+        ("/api/tasks", Place.LEGACY),
+        ("/api/v1/jobs", Place.NEW),
+        ("/files", Place.UPLOAD),
+        ("/files/abc", Place.UPLOAD),
+        ("/filesystem", Place.NEW),
+        ("/api/v1/keys/7/rotate", Place.ADMIN),
+        ("/api/v1/keysx", Place.NEW),
+    ],
+)
+def test_each_path_has_one_rule(path: str, place: Place) -> None:
+    assert place_of(path) is place
