@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import binary_dilation, label
+from scipy.ndimage import binary_dilation
 
 from pipeline.abreast import both, meanwhile
 from pipeline.clouds import Cloud
-from pipeline.volume_change.comparison import difference_kernels as kernels
 from pipeline.volume_change.comparison.border import seen_shares
 from pipeline.volume_change.comparison.difference import (
     Surface,
@@ -20,6 +19,7 @@ from pipeline.volume_change.comparison.difference import (
     surface,
 )
 from pipeline.volume_change.comparison.m3c2 import in_hulls, m3c2_map
+from pipeline.volume_change.comparison.standing import put_back, see_above
 from pipeline.volume_change.delineation.changes import Changes, find_changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.hulls import centre_of, outline
@@ -36,7 +36,6 @@ from pipeline.volume_change.types import (
     Hull,
     Kind,
     Mask,
-    Raster,
     Registration,
     Surveys,
 )  # fmt: skip
@@ -45,8 +44,6 @@ from pipeline.volume_change.uncertainty.covariance import Covariance, estimate
 from pipeline.volume_change.uncertainty.stable import NMAD, StableGround, error_model, stable_ground, trusted
 from pipeline.volume_change.uncertainty.volumes import Measured, around, measure, site_totals, totals
 
-SMALLEST_OBJECT = 1.5  # m²: what covers less leaves no low parts behind that would be taken for ground
-MOST_ABOVE = 0.15  # share of points above the ground from which a cell's filtered ground is not to be trusted
 BACKGROUND_GAP = 2.0  # m, and at least three cells: from hulls to what counts as unchanged
 NOISIER = 2.5  # a background this much noisier than the stable ground is a different ground, or changed
 
@@ -59,6 +56,8 @@ class _Grids:
     before: Surface
     after: Surface
     above: tuple[Array, Array]  # share of points that are not ground, of each survey, shape (rows, cols)
+    trusted: Mask  # cells whose ground is ground, or may be
+    whole: tuple[Mask, Mask]  # what a ground filter took whole from each survey, put back to be looked at
 
 
 def detect(
@@ -89,8 +88,8 @@ def detect(
     report(0.05, "comparing heights")
     grids = _grids(ground, post, registration, cell)
     diff, raster = grids.diff, grids.diff.raster
-    usable = np.isfinite(diff.change) & _trusted(grids, ground.method)
-    stable = trusted(stable_ground(diff, surveys.stable, grids.before.count, grids.after.count), usable)
+    usable, plain = np.isfinite(diff.change) & grids.trusted, ~binary_dilation(np.logical_or(*grids.whole), EIGHT)
+    stable = trusted(stable_ground(diff, surveys.stable, grids.before.count, grids.after.count), usable & plain)
     errors, covariance = error_model(diff, stable, delivered=registration.stable_offset if moved else None)
     along_normals = meanwhile(m3c2_map, ground.pre, post, diff, errors)
     report(0.35, "finding changes")
@@ -132,36 +131,31 @@ def _grids(ground: Ground, post: Cloud, registration: Registration, cell: float 
     edge = choose_cell(*both(lambda cloud: cloud.spacing(), (ground.pre,), (post,)), cell)
     raster = common_raster(ground.pre, post, edge)
     before, after = both(surface, (ground.pre, raster), (post, raster))
-    shares = [
-        _share_above(cloud, grid.count, raster)
-        for cloud, grid in ((ground.pre_above, before), (ground.post_above.moved(registration.matrix), after))
-    ]
-    return _Grids(compare(before, after, raster), before, after, (shares[0], shares[1]))
-
-
-def _share_above(cloud: Cloud, ground_count: Array, raster: Raster) -> Array:
-    if not len(cloud):
-        return np.zeros(ground_count.shape)
-    count = np.zeros(ground_count.size)
-    for block in cloud.blocks():
-        kernels.counts(block.points, raster.x0, raster.y0, raster.cell, raster.rows, raster.cols, count)
-    here = count.reshape(ground_count.shape)
-    return np.asarray(here / np.maximum(here + ground_count, 1.0))
-
-
-def _trusted(grids: _Grids, method: str) -> Mask:
-    """Return the cells whose ground is ground.
-
-    A filter leaves the lower parts of plants and vehicles behind, so cells with much above them, and those
-    next to them, count as unseen. Classified ground was found beneath the plants and stands.
-    """
-    if "filter" not in method:
-        return np.ones(grids.diff.change.shape, dtype=bool)
-    # A few stray points, such as the brink of a wall that the filter took, are no plant and no vehicle.
-    pieces, _ = label(np.maximum(*grids.above) > MOST_ABOVE, EIGHT)
-    wide = np.bincount(pieces.ravel()) * grids.diff.raster.cell**2 >= SMALLEST_OBJECT
-    wide[0] = False
-    return np.asarray(~binary_dilation(wide[pieces], EIGHT))
+    above = both(
+        see_above,
+        (ground.pre_above, before, raster),
+        (taken := ground.post_above.moved(registration.matrix), after, raster),
+    )
+    if "filter" not in ground.method:
+        # Classified ground was found beneath the plants, and stands.
+        none = np.zeros((raster.rows, raster.cols), dtype=bool)
+        return _Grids(
+            compare(before, after, raster), before, after, (above[0].share, above[1].share), ~none, (none, none)
+        )
+    epochs = (before, above[0]), (after, above[1])
+    old, new = both(
+        put_back,
+        (ground.pre, ground.pre_above, *epochs, raster),
+        (post, taken, *epochs[::-1], raster),
+    )
+    return _Grids(
+        compare(old.surface, new.surface, raster),
+        old.surface,
+        new.surface,
+        (old.above, new.above),
+        ~(old.doubtful | new.doubtful),
+        (old.whole, new.whole),
+    )
 
 
 def _gap(field: Field) -> int:
@@ -195,8 +189,10 @@ def _hulls(
 ) -> tuple[tuple[Hull, ...], list[int], list[Kind]]:
     """Return the hulls that score enough, best first, the position of each in ``measured``, and the kind of all."""
     higher = {
-        sign: Higher(np.where(field.usable, survey.height, np.nan), survey.roughness, above)
-        for sign, survey, above in ((-1, grids.before, grids.above[0]), (1, grids.after, grids.above[1]))
+        sign: Higher(np.where(field.usable, survey.height, np.nan), survey.roughness, above, whole)
+        for sign, survey, above, whole in zip(
+            (-1, 1), (grids.before, grids.after), grids.above, grids.whole, strict=True
+        )
     }
     usual = max(each.usual for each in higher.values())
     others = bumps(changes, replace(field, covariance=stable), _gap(field))

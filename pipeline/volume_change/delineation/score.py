@@ -12,7 +12,8 @@ from pipeline.volume_change.uncertainty.volumes import Measured
 # ground against plants and vehicles, each checked on kinds of worlds that were left out.
 Z_VOLUME, EXCESS, RARITY, NOISE = 2.98, -3.00, 2.17, -10.79
 MOST_EXCESS, MOST_RARE = 4.0, 20.0  # where both level off: more is no more telling
-NEAR, CONTRAST, SLENDER, STANDING, AREA, EARTH = -1.85, -0.92, -2.31, -1.38, 0.18, -6.03
+NEAR, CONTRAST, SLENDER, STANDING, AREA, EARTH = -1.77, -0.68, -2.59, -1.41, -0.16, -6.01
+WHOLE, GROWN, LONG = -3.32, -9.97, 1.68
 SMOOTHEST = 2.5e-5  # m², 5 mm: no survey of natural ground is smoother, so what is rougher is not yet a plant
 NO_EARTH: tuple[Kind, ...] = ("vegetation", "object")
 NOT_GROUND_AT_MOST = 0.2  # how likely ground what looks like a plant is where ground was classified
@@ -21,6 +22,9 @@ MOST_NEAR, LEAST_NEAR = 0.1, 0.02  # share of points above the ground around: sc
 MOST_CONTRAST = 4.0
 FLATTEST = 0.02  # height over width that is as flat as can be told
 LEAST_AREA, MOST_AREA = 1.0, 200.0  # m²
+MOST_WHOLE = 0.5  # share of a volume: the rest is the walls' cells
+LEAST_GROWN, MOST_GROWN = 0.5, 1.5  # scatter over change: earth has less than the first, grass more than the second
+LONG_FROM, LONGEST = 10.0, 20.0  # m: few vehicles are longer than the first, none than the second
 CERTAIN_EARTH = 0.8  # how likely a hull called ground without reserve is
 STEEP_RIM = 1.0  # rise over run at the rim: vehicles stand at 1.6, plants at 0.6
 ROUGH, CLASSIFIED_ROUGH = 1.5, 3.5  # contrast and ln roughness from which even classified ground is taken for a plant
@@ -42,6 +46,10 @@ class Appearance:
         height: Of its highest or deepest cell, m, ≥ 0.
         stands: How far the higher survey rises above the plane of the ground around, over the change: near 1 for what
             stands there, near 0 for a pit or its filling.
+        whole: Share of its volume that a ground filter took whole, as of a thing that stands on the ground.
+        grown: How much further the points scatter than those around or usually, over the mean change: grass that
+            grows or is mown scatters about as far as it rises or falls, and earth does not.
+        length: Of a rectangle that its cells are spread as widely as, m.
     """
 
     roughness: float
@@ -51,6 +59,9 @@ class Appearance:
     area: float
     height: float
     stands: float
+    whole: float = 0.0
+    grown: float = 0.0
+    length: float = 0.0
 
     @property
     def slenderness(self) -> float:
@@ -93,6 +104,9 @@ def ground_probability(look: Appearance, *, classified: bool = False) -> float:
         + SLENDER * np.log(FLATTEST + look.slenderness)
         + STANDING * np.clip(look.stands, 0.0, 1.0)
         + AREA * np.log(np.clip(look.area, LEAST_AREA, MOST_AREA))
+        + WHOLE * min(look.whole, MOST_WHOLE)
+        + GROWN * (np.clip(look.grown, LEAST_GROWN, MOST_GROWN) - LEAST_GROWN)
+        + LONG * np.log(np.clip(look.length / LONG_FROM, 1.0, LONGEST / LONG_FROM))
         + EARTH
     )
 
@@ -109,11 +123,13 @@ class Higher:
         height: Of the ground, m; NaN where unseen or not to be trusted.
         roughness: Within-cell variance, m²; NaN where unknown.
         above: Share of points that are not ground.
+        whole: Cells that a ground filter took whole; None = none.
     """
 
     height: Array
     roughness: Array
     above: Array
+    whole: Mask | None = None
 
     @property
     def usual(self) -> float:
@@ -147,7 +163,27 @@ def appearance(measured: Measured, change: Array, higher: Higher, usual: float, 
         float(inside.sum()) * cell * cell,
         abs(measured.max_change),
         _stands(higher.height[box], change[box], core, near),
+        0.0 if higher.whole is None else _share(np.abs(change[box]), higher.whole[box], inside),
+        float(np.sqrt(max(own - min(around, usual), 0.0))) / max(_mean_change(change[box][core]), 1e-9),
+        _length(inside) * cell,
     )
+
+
+def _length(inside: Mask) -> float:
+    """Return the length of the rectangle whose variance along its long axis is that of the cells, in cells."""
+    places = np.array(np.nonzero(inside), dtype=float)
+    spread = np.cov(places, bias=True) + np.eye(2) / 12  # each cell is a unit wide itself
+    return float(np.sqrt(12 * np.linalg.eigvalsh(spread)[-1]))
+
+
+def _share(volume: Array, part: Mask, inside: Mask) -> float:
+    known = inside & np.isfinite(volume)
+    return float(volume[known & part].sum()) / max(float(volume[known].sum()), 1e-9)
+
+
+def _mean_change(change: Array) -> float:
+    known = change[np.isfinite(change)]
+    return abs(float(known.mean())) if len(known) else 0.0
 
 
 def _stands(height: Array, change: Array, core: Mask, near: Mask) -> float:
@@ -183,7 +219,8 @@ def kind_of(look: Appearance, likely: float) -> Kind:
     'object'
     """
     if likely < 0.5:
-        return "object" if look.rim_gradient > STEEP_RIM or look.slenderness > TALLEST else "vegetation"
+        thing = look.rim_gradient > STEEP_RIM or look.slenderness > TALLEST or look.whole >= MOST_WHOLE
+        return "object" if thing else "vegetation"
     return "ground" if likely > CERTAIN_EARTH else "unknown"
 
 

@@ -74,6 +74,38 @@ def test_what_may_be_either_is_called_unknown(likely: float, kind: str) -> None:
     assert score_of(HULL, 1.0, 0.02, likely) == probability(HULL, 1.0, 0.02) * likely
 
 
+def test_what_the_filter_took_whole_is_likelier_a_vehicle_unless_it_is_longer_than_any() -> None:
+    heap = Appearance(roughness=0.3, contrast=0.1, near=0.0, rim_gradient=1.3, area=20.0, height=2.0, stands=1.0)
+    taken = replace(heap, whole=0.9)
+    assert ground_probability(taken) < 0.5 * ground_probability(heap)
+    assert ground_probability(replace(taken, length=25.0)) > ground_probability(replace(taken, length=6.0))
+    assert kind_of(replace(taken, rim_gradient=0.5), 0.3) == "object"
+
+
+def test_what_scatters_as_far_as_it_rose_is_grass() -> None:
+    meadow = Appearance(roughness=1.0, contrast=0.6, near=0.0, rim_gradient=0.02, area=300.0, height=0.1, stands=1.0)
+    assert ground_probability(replace(meadow, grown=0.3)) > 0.9
+    assert kind_of(meadow, ground_probability(replace(meadow, grown=1.8))) == "vegetation"
+
+
+@pytest.mark.parametrize(("scatter", "grown"), [(0.0, 0.0), (0.05, 1.0)])
+def test_growth_is_scatter_beyond_that_of_the_ground_around_over_the_mean_change(scatter: float, grown: float) -> None:
+    noise = 0.02
+    roughness = np.where(MASK, noise**2 + scatter**2, noise**2)
+    change = np.where(MASK, 0.05, 0.0)
+    look = appearance(HULL, change, Higher(change, roughness, np.zeros((40, 40))), noise**2, 0.5)
+    assert look.grown == pytest.approx(grown, abs=1e-9)
+    assert look.length == pytest.approx(16 * 0.5)
+
+
+def test_the_share_that_the_filter_took_whole_is_that_of_the_volume() -> None:
+    whole = np.zeros(MASK.shape, bool)
+    whole[12:28, 12:16] = True
+    change = np.where(whole, 3.0, np.where(MASK, 1.0, 0.0))
+    flat = Higher(change, np.full((40, 40), 0.001), np.zeros((40, 40)), whole)
+    assert appearance(HULL, change, flat, 0.001, 0.5).whole == pytest.approx(0.5)  # 3 x 4 of 3 x 4 + 1 x 12 columns
+
+
 def test_what_is_higher_than_wide_is_no_earth() -> None:
     pole = Appearance(roughness=0.3, contrast=0.3, near=0.0, rim_gradient=0.1, area=0.25, height=1.6, stands=0.0)
     assert kind_of(pole, ground_probability(pole)) == "object"
