@@ -12,8 +12,8 @@ from pipeline.volume_change.uncertainty.volumes import Measured
 # ground against plants and vehicles, each checked on kinds of worlds that were left out.
 Z_VOLUME, EXCESS, RARITY, NOISE = 2.98, -3.00, 2.17, -10.79
 MOST_EXCESS, MOST_RARE = 4.0, 20.0  # where both level off: more is no more telling
-NEAR, CONTRAST, SLENDER, STANDING, AREA, EARTH = -1.77, -0.68, -2.59, -1.41, -0.16, -6.01
-WHOLE, GROWN, LONG = -3.32, -9.97, 1.68
+NEAR, CONTRAST, SLENDER, STANDING, AREA, EARTH = -1.89, -0.74, -2.51, -1.28, -0.23, -6.00
+WHOLE, GROWN, LONG = -4.60, -10.39, 1.43
 SMOOTHEST = 2.5e-5  # m², 5 mm: no survey of natural ground is smoother, so what is rougher is not yet a plant
 NO_EARTH: tuple[Kind, ...] = ("vegetation", "object")
 NOT_GROUND_AT_MOST = 0.2  # how likely ground what looks like a plant is where ground was classified
