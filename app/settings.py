@@ -52,6 +52,9 @@ class Settings(BaseSettings):
         description="Celery result backend, for jobs that other services post; tasks do not use it.",
         validation_alias=AliasChoices("VOLCAL_RESULT_BACKEND", "CELERY_RESULT_BACKEND"),
     )
+    queues: str = Field(
+        default="", description="Queues that workers take jobs from, with commas; empty means every one there is."
+    )
     task_events: bool = Field(default=False, description="Whether workers send the events that Flower shows.")
     public_url: str = Field(
         default="http://127.0.0.1:8000",

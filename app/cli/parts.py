@@ -128,7 +128,6 @@ def serve(host: str, port: int, public_url: str | None, workers: int, fd: int | 
 @click.command()
 @click.option(
     "--queues",
-    envvar="VOLCAL_QUEUES",
     default=None,
     help="Queues to take jobs from, with commas; all that there are by default.",
 )
@@ -145,7 +144,11 @@ def work(queues: str | None, concurrency: int, name: str, parent: int | None) ->
 
     settings = read_settings()
     _begin(settings, parent)
-    sys.exit(take_jobs(settings, queues=queues or ",".join(all_queues()), concurrency=concurrency, name=name))
+    sys.exit(
+        take_jobs(
+            settings, queues=queues or settings.queues or ",".join(all_queues()), concurrency=concurrency, name=name
+        )
+    )
 
 
 @click.command()

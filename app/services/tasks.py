@@ -241,6 +241,9 @@ def _run_again(context: "Context", work: UnitOfWork, task: Task, options: dict[s
         work.session.flush()
     # Steps that are done need not be done again, unless other options would change what they handed on.
     first = spec if options is not None or task.step >= len(spec.steps) else None
+    if first is None:
+        task.progress = task.step / len(spec.steps)
+        work.session.flush()
     queries.queue_task(work, context.queue, task, queries.utc_now(), first)
 
 
