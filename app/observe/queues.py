@@ -11,11 +11,10 @@ from app.db.models import Task
 from app.db.session import UnitOfWork
 from app.domain.ports import DEFAULT_QUEUE
 from app.domain.tasks import TaskState
+from app.observe.checks import WORKER_SILENT_S
 
 if TYPE_CHECKING:
     from pipeline.registry import Catalogue
-
-_SEEN = timedelta(seconds=60)  # workers give a sign of life every few seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def look(work: UnitOfWork, catalogue: "Catalogue") -> list[QueueView]:
             oldest[name] = since
     listening = [
         str(sign.details.get("queues", "")).split(",")
-        for sign in vitals.signs(work.session, since=work.now() - _SEEN)
+        for sign in vitals.signs(work.session, since=work.now() - timedelta(seconds=WORKER_SILENT_S))
         if sign.kind == "worker"
     ]
     return [

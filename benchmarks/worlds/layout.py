@@ -52,8 +52,13 @@ def trench(rng: Rng, at: Place, unit: float) -> list[Change]:
     bend = float(rng.choice([-1, 1]) * rng.uniform(0.4, 1.4)) if rng.random() < 0.5 else 0.0
     legs = (rng.uniform(3, 5) * unit, rng.uniform(3, 5) * unit)
     drawn = Trench(*at, rng.uniform(0, 2 * np.pi), legs, bend, 3 * unit, width, h, slope)
+    return [_centred(drawn, at)]
+
+
+def _centred(drawn: Trench, at: Place) -> Trench:
+    """Return a trench whose outline has its middle at a place."""
     middle = drawn.outline(0.0).centroid
-    return [replace(drawn, x=2 * at[0] - middle.x, y=2 * at[1] - middle.y)]
+    return replace(drawn, x=2 * at[0] - middle.x, y=2 * at[1] - middle.y)
 
 
 def ditch(rng: Rng, at: Place, unit: float) -> list[Change]:
@@ -63,8 +68,7 @@ def ditch(rng: Rng, at: Place, unit: float) -> list[Change]:
     bend = float(rng.choice([-1, 1]) * rng.uniform(0.2, 0.9)) if rng.random() < 0.3 else 0.0
     legs = (rng.uniform(3, 8) * unit, rng.uniform(2, 8) * unit)
     drawn = Trench(*at, rng.uniform(0, 2 * np.pi), legs, bend, 4 * unit, width, h, slope)
-    middle = drawn.outline(0.0).centroid
-    return [replace(drawn, x=2 * at[0] - middle.x, y=2 * at[1] - middle.y)]
+    return [_centred(drawn, at)]
 
 
 def _beside(rng: Rng, at: Place, unit: float, gap: float, signs: tuple[int, int], slope: float) -> list[Change]:

@@ -158,7 +158,7 @@ def ground_surface(cloud: Cloud, spacing: float) -> GroundSurface:
     surface = _filled(surface, np.isnan(low) | pits)
     objects = _objects(surface, cell)
     surface = _filled(surface, objects | np.isnan(low) | pits)
-    tilt = _steepness(surface) * cell
+    tilt = steepness(surface) * cell
     # The lowest point of a tilted cell lies at its lower corner: half a cell down along both axes.
     height, slack = surface + tilt / 2, tilt / 2 + TOLERANCE
     found = GroundSurface(height, slack, maximum_filter(surface, 3), tilt, 0.0, x0, y0, cell)
@@ -202,11 +202,11 @@ def _filled(surface: Array, unknown: Mask) -> Array:
     return film
 
 
-def _steepness(surface: Array) -> Array:
-    """Rise per cell along x plus along y: the larger of the one-sided differences on each axis."""
+def steepness(surface: Array) -> Array:
+    """Return the rise per cell along x plus along y: the larger one-sided difference on each axis, 0 where unknown."""
     total = np.zeros_like(surface)
     for axis in (0, 1):
-        step = np.abs(np.diff(surface, axis=axis))
+        step = np.nan_to_num(np.abs(np.diff(surface, axis=axis)))
         before = np.pad(step, [(1, 0) if a == axis else (0, 0) for a in (0, 1)])
         after = np.pad(step, [(0, 1) if a == axis else (0, 0) for a in (0, 1)])
         total += np.maximum(before, after)

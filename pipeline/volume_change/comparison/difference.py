@@ -1,11 +1,12 @@
 """How much higher is the ground, cell by cell, and how sure is each cell by itself?"""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from pipeline.clouds import Cloud
+from pipeline.clouds import Cloud, Points
 from pipeline.errors import RegistrationFailed
 from pipeline.volume_change.comparison import difference_kernels as kernels
 from pipeline.volume_change.comparison.border import closed
@@ -69,6 +70,15 @@ def common_raster(pre: Cloud, post: Cloud, cell: float) -> Raster:
     return Raster(float(low[0]), float(low[1]), float(cell), rows, cols)
 
 
+def moments_of(parts: Iterable[Points], raster: Raster, z0: float) -> Array:
+    """Return count, means and scatter of the points of each cell, heights from ``z0`` (m), shape (rows * cols, 10)."""
+    sums = np.zeros((raster.rows * raster.cols, 10))
+    for points in parts:
+        kernels.moments(points, raster.x0, raster.y0, raster.cell, raster.rows, raster.cols, z0, sums)
+    kernels.scatter(sums)
+    return sums
+
+
 def surface(cloud: Cloud, raster: Raster) -> Surface:
     """Bin one survey: slope-detrended means with their variance, from ten sums a cell in one pass.
 
@@ -76,10 +86,7 @@ def surface(cloud: Cloud, raster: Raster) -> Surface:
     """
     rows, cols, cell = raster.rows, raster.cols, raster.cell
     z0 = float(np.median(cloud.sample(10_000)[:, 2])) if len(cloud) else 0.0
-    sums = np.zeros((rows * cols, 10))
-    for block in cloud.blocks():
-        kernels.moments(block.points, raster.x0, raster.y0, cell, rows, cols, z0, sums)
-    kernels.scatter(sums)
+    sums = moments_of((block.points for block in cloud.blocks()), raster, z0)
     height, count, residual, leverage, roughness = kernels.detrended(sums, rows, cols, cell)
     del sums  # by far the largest of all, on large sites
     enough = count >= (5.0 if np.any(count >= 5.0) else 2.0)

@@ -8,8 +8,8 @@ from scipy.ndimage import binary_dilation, find_objects, label
 from pipeline.clouds import Cloud
 from pipeline.geometry import raster_kernels
 from pipeline.volume_change.comparison import difference_kernels as kernels
-from pipeline.volume_change.comparison.difference import Surface
-from pipeline.volume_change.ground import TOLERANCE
+from pipeline.volume_change.comparison.difference import Surface, moments_of
+from pipeline.volume_change.ground import TOLERANCE, steepness
 from pipeline.volume_change.types import EIGHT, Array, Mask, Raster
 
 SMALLEST_OBJECT = 1.5  # m²: what covers less leaves no low parts behind that would be taken for ground
@@ -69,10 +69,7 @@ def see_above(cloud: Cloud, ground: Surface, raster: Raster) -> Above:
     if not len(cloud):
         return Above(np.zeros(shape), np.full(shape, np.nan), np.full(shape, np.nan))
     z0 = _level(ground)
-    sums = np.zeros((raster.rows * raster.cols, 10))
-    for block in cloud.blocks():
-        kernels.moments(block.points, raster.x0, raster.y0, raster.cell, raster.rows, raster.cols, z0, sums)
-    kernels.scatter(sums)
+    sums = moments_of((block.points for block in cloud.blocks()), raster, z0)
     count = sums[:, 0].reshape(shape)
     level = np.where(count > 0, sums[:, 3].reshape(shape) + z0, np.nan)
     scatter = np.sqrt(kernels.detrended(sums, raster.rows, raster.cols, raster.cell)[4]).reshape(shape)
@@ -109,7 +106,7 @@ def put_back(
 
 def _brinks(ground: Surface, above: Above, other: Surface) -> Mask:
     """Cells whose points above are level with ground next to them, or with that of the other survey."""
-    slack = TOLERANCE + _rise(other.height) / 2
+    slack = TOLERANCE + steepness(other.height) / 2
     smooth = above.scatter <= _smoothest(ground)
     level = np.abs(above.level - other.height) <= slack
     sound = np.where(above.much, np.nan, ground.height)
@@ -144,13 +141,13 @@ def _with(ground: Surface, cloud: Cloud, taken: Cloud, back: Mask, raster: Raste
     """Return the surface of one survey with the points that were taken from some cells."""
     rows, cols, cell = raster.rows, raster.cols, raster.cell
     z0 = _level(ground)
-    sums = np.zeros((rows * cols, 10))
     # The slope that heights are detrended by is that of the cells around.
-    for points, mask in ((cloud, binary_dilation(back, EIGHT)), (taken, back)):
-        for block in points.blocks():
-            chosen = raster_kernels.inside(block.points, np.eye(4), mask, raster.x0, raster.y0, cell, 1)
-            kernels.moments(chosen, raster.x0, raster.y0, cell, rows, cols, z0, sums)
-    kernels.scatter(sums)
+    parts = (
+        raster_kernels.inside(block.points, np.eye(4), mask, raster.x0, raster.y0, cell, 1)
+        for points, mask in ((cloud, binary_dilation(back, EIGHT)), (taken, back))
+        for block in points.blocks()
+    )
+    sums = moments_of(parts, raster, z0)
     height, count, residual, leverage, roughness = (
         grid.reshape(rows, cols)[back] for grid in kernels.detrended(sums, rows, cols, cell)
     )
@@ -166,16 +163,6 @@ def _with(ground: Surface, cloud: Cloud, taken: Cloud, back: Mask, raster: Raste
 def _level(ground: Surface) -> float:
     """A height to count from, m, which keeps squares small."""
     return float(np.nanmedian(ground.height)) if np.isfinite(ground.height).any() else 0.0
-
-
-def _rise(height: Array) -> Array:
-    """Rise across a cell, m: the larger of the one-sided differences on each axis, summed; 0 where unknown."""
-    total = np.zeros(height.shape)
-    for axis in (0, 1):
-        step = np.nan_to_num(np.abs(np.diff(height, axis=axis)))
-        before, after = ([(n, 1 - n) if a == axis else (0, 0) for a in (0, 1)] for n in (1, 0))
-        total += np.maximum(np.pad(step, before), np.pad(step, after))
-    return total
 
 
 def _shifted(grid: Array, rows: int, cols: int) -> Array:

@@ -8,13 +8,13 @@ from scipy.ndimage import binary_dilation, find_objects, maximum_filter, uniform
 from pipeline.volume_change.delineation.changes import Changes
 from pipeline.volume_change.delineation.growth import Field
 from pipeline.volume_change.types import EIGHT, Array, Mask
+from pipeline.volume_change.uncertainty.stable import NMAD
 
 DOUBTFUL = 2.5  # peak over its threshold below which a hull may be a bump of the error, and counts as one for others
 CLIP = 6.0  # robust deviations beyond which a cell is an outlier
 COVERED = 0.5  # share of a window that must be quiet
 RUNG = 1.4  # from one size of windows to the next
 FEWEST = 30  # windows
-NMAD = 1.4826
 
 Box = tuple[slice, slice]
 
