@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from app.api import classic, documentation, health, hooks, objects, problems, tasks, tus
+from app.api import classic, documentation, health, hooks, objects, problems, tus
 from app.api.access import keys
 from app.api.access.cors import OtherOrigins
 from app.api.access.guard import Guard
 from app.api.deps import set_aside
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
+from app.api.tasks import routes as tasks
 from app.context import Context
 
 
