@@ -101,11 +101,15 @@ class Context:
         """Whose a task is that is created here."""
         return "" if self.viewer is None else self.viewer.owner
 
+    @property
+    def sees_only(self) -> str | None:
+        """Whose tasks there are here; None is everybody's."""
+        return None if self.viewer is None or self.viewer.sees_all else self.owner
+
     def seen_by(self, viewer: Caller | None) -> "Context":
         """Return the same for somebody else."""
         return replace(self, viewer=viewer)
 
     def unit_of_work(self, *, read_only: bool = False) -> UnitOfWork:
         """Return a fresh transaction, to be used in a ``with`` block."""
-        everybody = self.viewer is None or self.viewer.sees_all
-        return UnitOfWork(self.engine, read_only=read_only, owner=None if everybody else self.owner)
+        return UnitOfWork(self.engine, read_only=read_only, owner=self.sees_only)

@@ -13,6 +13,7 @@ from app.api.access.guard import Guard
 from app.api.deps import set_aside
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
 from app.api.tasks import routes as tasks
+from app.api.tasks import watching
 from app.context import Context
 
 
@@ -27,6 +28,7 @@ def create_app(context: Context | None = None) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, lifespan=_lifespan, telemetry=quiet, **documentation.about())
     app.state.context = context
     set_aside(app)
+    watching.install(app)
     routers = [
         classic.router,
         tasks.router,

@@ -25,11 +25,22 @@ _TRIES = 3  # young deaths in a row after which it is better to say so by ending
 _LOOK_S = 0.2
 
 
+class _Server(uvicorn.Server):
+    """Tells the application that it stops before it waits for the requests under way, some of which wait as well."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        state = getattr(self.config.app, "state", None)
+        for tell in getattr(state, "at_stop", ()):
+            tell()
+        await super().shutdown(sockets)
+
+
 def server(app: Any, *, trusted_proxies: str = "127.0.0.1") -> uvicorn.Server:
     """Return a server for the application; ``run(sockets=[...])`` serves until SIGTERM or SIGINT.
 
     Args:
-        app: The ASGI application.
+        app: The ASGI application; the functions in its ``state.at_stop``, if any, are called when it is to stop.
         trusted_proxies: Addresses and networks, with commas, whose word on a client's address is taken.
     """
     config = uvicorn.Config(
@@ -43,7 +54,7 @@ def server(app: Any, *, trusted_proxies: str = "127.0.0.1") -> uvicorn.Server:
         forwarded_allow_ips=trusted_proxies,
         timeout_graceful_shutdown=GRACEFUL_S,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""How tasks are followed by many at once."""
