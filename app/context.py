@@ -9,7 +9,8 @@ from app.db.session import UnitOfWork
 from app.domain.access import Caller
 from app.domain.ports import JobQueue, ObjectStore, RateLimiter, UploadGateway, WebClient
 from app.limiting.local import LocalLimiter
-from app.outbound import GuardedClient
+from app.outbound import BoundedFetcher, GuardedClient
+from app.services.images.parts import Images
 from pipeline.registry import Catalogue
 
 
@@ -82,6 +83,7 @@ class Context:
         data_dir: Folder whose disk must not be full, as text; None if nothing is kept on this machine.
         web: Calls addresses that users name.
         limiter: Counts requests.
+        images: Image pipelines, and what they need.
         viewer: For whom this is: others' tasks do not exist then; None sees all, as workers do.
     """
 
@@ -94,6 +96,7 @@ class Context:
     data_dir: str | None = None
     web: WebClient = field(default_factory=GuardedClient)
     limiter: RateLimiter = field(default_factory=LocalLimiter)
+    images: Images = field(default_factory=lambda: Images(BoundedFetcher(GuardedClient())))
     viewer: Caller | None = None
 
     @property

@@ -11,6 +11,7 @@ from app.api.access import keys
 from app.api.access.cors import OtherOrigins
 from app.api.access.guard import Guard
 from app.api.deps import set_aside
+from app.api.images import routes as images
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
 from app.api.tasks import routes as tasks
 from app.api.tasks import watching
@@ -35,6 +36,7 @@ def create_app(context: Context | None = None) -> FastAPI:
         tus.router,
         objects.router,
         tasks.pipelines,
+        images.router,
         keys.router,
         health.router,
         documentation.router,

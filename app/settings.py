@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     broker_master: str | None = Field(
         default=None, description="Name of the master that Redis Sentinel watches, for a broker URL sentinel://…."
     )
+    result_ttl_s: int = Field(
+        default=86_400, ge=1, description="Seconds that the result backend keeps results of other services' jobs."
+    )
     result_backend: str | None = Field(
         default=None,
         description="Celery result backend, for jobs that other services post; tasks do not use it.",
@@ -150,7 +153,8 @@ class Settings(BaseSettings):
     )
     fetch_allow: str = Field(
         default="",
-        description="Private hosts, host:port or networks that callbacks may reach, with commas; none opens none.",
+        description="Private hosts, host:port or networks that callbacks and what is fetched by URL may reach, with "
+        "commas; none opens none.",
     )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Signs callbacks; none means one is derived from the secret key."
@@ -195,10 +199,27 @@ class Settings(BaseSettings):
     run_memory_mb: int = Field(
         default=0, ge=0, description="Memory cap of a run, MiB; 0 means four fifths of the machine's."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severe log.")
+    image_max_count: int = Field(default=100, ge=1, description="Images that one request to /process may name.")
+    image_max_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="Bytes that the images of one request to /process may have together."
+    )
+    image_max_pixels: int = Field(default=50_000_000, ge=1, le=10**9, description="Pixels that an image may have.")
+    image_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds that a request to /process may take, fetching included."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        description="Least severe log.",
+        validation_alias=AliasChoices("VOLCAL_LOG_LEVEL", "LOG_LEVEL"),
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Log lines for people, or one JSON object a line for machines."
     )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, level: object) -> object:
+        return level.upper() if isinstance(level, str) else level
 
     @field_validator("trusted_proxies")
     @classmethod

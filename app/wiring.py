@@ -12,8 +12,9 @@ from app.db.session import make_engine
 from app.domain.access import Caller, digest_of, scopes_of
 from app.domain.ports import ObjectStore, RateLimiter, UploadGateway
 from app.limiting.local import LocalLimiter
-from app.outbound import AllowList, GuardedClient, Limits
+from app.outbound import AllowList, BoundedFetcher, GuardedClient, Limits
 from app.queue.celery import CeleryQueue
+from app.services.images.parts import ImageLimits, Images
 from app.settings import Settings
 from app.storage.local import LocalStore
 from app.uploads.tus import Shelf, TusUploads
@@ -49,13 +50,30 @@ def build_context(settings: Settings) -> Context:
         catalogue=CATALOGUE,
         policy=_policy(settings, base_url),
         data_dir=None if is_remote(settings) else str(root),
-        web=GuardedClient(
-            AllowList.of(settings.fetch_allow),
-            limits=Limits(total_s=settings.callback_timeout_s),
-            early=settings.callback_lookup,
-        ),
+        web=build_web(settings),
         limiter=_limiter(settings),
+        images=build_images(settings),
     )
+
+
+def build_web(settings: Settings) -> GuardedClient:
+    """Return what calls receivers that users name."""
+    return GuardedClient(
+        AllowList.of(settings.fetch_allow),
+        limits=Limits(total_s=settings.callback_timeout_s),
+        early=settings.callback_lookup,
+    )
+
+
+def build_images(settings: Settings) -> Images:
+    """Return the image pipelines with what they need, which is neither a database nor a store."""
+    limits = ImageLimits(
+        count=settings.image_max_count,
+        total_bytes=settings.image_max_bytes,
+        pixels=settings.image_max_pixels,
+        total_s=settings.image_timeout_s,
+    )
+    return Images(BoundedFetcher(GuardedClient(AllowList.of(settings.fetch_allow))), limits=limits)
 
 
 def prepare(settings: Settings) -> None:

@@ -57,13 +57,23 @@ class Aside:
     def __init__(self, threads: int) -> None:
         self._limiter = CapacityLimiter(threads)
 
+    @property
+    def waiting(self) -> int:
+        """How much waits its turn."""
+        return self._limiter.statistics().tasks_waiting
+
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do it in one of the threads."""
         return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._limiter)
 
 
 def set_aside(app: FastAPI) -> None:
-    """Set threads aside for opening uploads, which may ask tusd, and for answering tusd, which asks back meanwhile."""
+    """Set threads aside for what waits for others.
+
+    Opening uploads may ask tusd; tusd, while it is answered, asks back; looking at images waits for whichever hosts
+    they are on, and takes memory.
+    """
+    app.state.looking = Aside(4)
     app.state.opening = Aside(24)
     app.state.admitting = Aside(8)
 
@@ -78,5 +88,11 @@ async def _admitting(request: Request) -> Aside:
     return aside
 
 
+async def _looking(request: Request) -> Aside:
+    aside: Aside = request.app.state.looking
+    return aside
+
+
+LookingDep = Annotated[Aside, Depends(_looking)]
 OpeningDep = Annotated[Aside, Depends(_opening)]
 AdmittingDep = Annotated[Aside, Depends(_admitting)]

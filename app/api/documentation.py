@@ -112,6 +112,7 @@ def about() -> dict[str, Any]:
             {"name": "uploads", "description": "Resumable uploads by tus 1.0."},
             {"name": "files", "description": "Pictures and files behind signed links."},
             {"name": "pipelines", "description": "What can be run, with which options."},
+            {"name": "images", "description": "Image pipelines: images by URL, answered at once; no tasks."},
             {"name": "queues", "description": "How much work waits, and who takes it."},
             {"name": "keys", "description": "Who may call: for who has a key with the scope `admin`."},
             {"name": "health", "description": "For operators and their monitors."},

@@ -51,7 +51,11 @@ class Ready(BaseModel):
     """Whether the service can do its work."""
 
     status: list[str] = Field(
-        description="The pipelines that can be run; empty if none.", examples=[["constant", "volume_change"]]
+        description="The pipelines that can be run, those for images among them; empty if none.",
+        examples=[["constant", "random", "volume_change"]],
+    )
+    images: list[str] = Field(
+        description="Those of them that `POST /process` takes.", examples=[["constant", "random"]]
     )
     problems: list[str] = Field(description="Why it cannot, for operators.", examples=[[]])
     degraded: list[str] = Field(
@@ -89,17 +93,19 @@ async def livez() -> Alive:  # in no thread: all of them may wait for a database
     summary="Whether the service can do its work",
     responses={503: {"model": Ready, "description": "It cannot; ``problems`` says why."}},
 )
-async def readyz(watch: WatchDep, response: Response) -> Ready:
+async def readyz(watch: WatchDep, context: ContextDep, response: Response) -> Ready:
     """Look at the database and its tables, the object store, the upload endpoint, the disk and the broker.
 
     Takes no longer than three seconds, and looks anew at most every second and a half. A broker that is away, a missing
-    worker or reaper make nobody unready: what is sent is kept, and run later.
+    worker or reaper make nobody unready: what is sent is kept, and run later. Without any pipeline there is nothing to
+    be ready for.
     """
     health = await to_thread.run_sync(watch.health, limiter=CapacityLimiter(1))  # beside the common threads
-    if health.problems:
+    images = [] if health.problems else sorted(context.images.pipelines)
+    status = [] if health.problems else sorted({*watch.pipelines, *images})
+    if not status:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    status = [] if health.problems else sorted(watch.pipelines)
-    return Ready(status=status, problems=health.problems, degraded=health.degraded)
+    return Ready(status=status, images=images, problems=health.problems, degraded=health.degraded)
 
 
 @router.get("/api/v1/queues", tags=["queues"], summary="List queues")

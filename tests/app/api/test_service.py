@@ -14,6 +14,7 @@ from sqlalchemy import text
 from app.api import classic
 from app.db.session import make_engine
 from app.main import create_app
+from pipeline.images import PIPELINES
 
 
 class TestHealth:
@@ -38,7 +39,9 @@ class TestHealth:
     def test_a_ready_service_lists_what_it_can_run(self, client: TestClient) -> None:
         answer = client.get("/readyz")
         assert answer.status_code == 200
-        assert answer.json()["status"] == ["constant", "four", "volume_change"]
+        images = answer.json()["images"]
+        assert images == sorted(PIPELINES)
+        assert answer.json()["status"] == sorted({"constant", "four", "volume_change", *images})
         assert answer.json()["problems"] == []
 
     def test_a_full_disk_and_a_lost_folder_are_said(self, world: Any) -> None:

@@ -1,0 +1,1 @@
+"""Image pipelines by HTTP."""
