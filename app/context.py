@@ -41,6 +41,7 @@ class Policy:
         rate_per_address: Requests a minute for each address without a key; 0 is no limit.
         quota_tasks: Unfinished tasks of one owner; 0 is no limit.
         quota_bytes: Bytes of one owner's files; 0 is no limit.
+        idempotency_ttl_s: Seconds that an Idempotency-Key is kept.
         cors_origins: Origins whose pages may read answers; ``*`` is all.
     """
 
@@ -66,6 +67,7 @@ class Policy:
     rate_per_address: int = 0
     quota_tasks: int = 0
     quota_bytes: int = 0
+    idempotency_ttl_s: int = 86_400
     cors_origins: tuple[str, ...] = ()
 
 

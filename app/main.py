@@ -13,8 +13,8 @@ from app.api.access.guard import Guard
 from app.api.deps import set_aside
 from app.api.images import routes as images
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
+from app.api.tasks import creating, looking, watching
 from app.api.tasks import routes as tasks
-from app.api.tasks import watching
 from app.context import Context
 
 
@@ -32,6 +32,8 @@ def create_app(context: Context | None = None) -> FastAPI:
     watching.install(app)
     routers = [
         classic.router,
+        creating.router,
+        looking.router,
         tasks.router,
         tus.router,
         objects.router,

@@ -177,6 +177,9 @@ class Settings(BaseSettings):
     task_ttl_s: int = Field(
         default=0, ge=0, description="Seconds after which a finished task and its files are deleted; 0 keeps them."
     )
+    idempotency_ttl_s: int = Field(
+        default=86_400, ge=60, description="Seconds that an Idempotency-Key is kept after its first request."
+    )
     max_upload_bytes: int = Field(default=50 * 2**30, ge=1, description="Largest file accepted, bytes.")
     min_free_mb: int = Field(
         default=512, ge=0, description="Free disk below which the service says that it is not ready, MiB."

@@ -167,6 +167,7 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         quota_bytes=settings.quota_bytes,
         cors_origins=tuple(filter(None, (origin.strip() for origin in settings.cors_origins.split(",")))),
         public_url=base_url,
+        idempotency_ttl_s=settings.idempotency_ttl_s,
         link_ttl_s=settings.link_ttl_s,
         upload_ttl_s=settings.upload_ttl_s,
         max_upload_bytes=settings.max_upload_bytes,

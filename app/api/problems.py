@@ -28,6 +28,7 @@ from app.domain.errors import (
     Unauthenticated,
     VolcalError,
 )
+from app.domain.repeats import IdempotencyKeyBusy
 from app.uploads.errors import (
     ContentTypeWrong,
     HeaderInvalid,
@@ -84,7 +85,7 @@ def headers_of(error: Exception) -> dict[str, str]:
     if isinstance(error, Unauthenticated):
         more = "" if isinstance(error, KeyMissing) else ', error="invalid_token"'
         return {"WWW-Authenticate": f'Bearer realm="volcal"{more}'}
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | IdempotencyKeyBusy):
         return {"Retry-After": str(max(1, math.ceil(error.retry_s)))}
     return {}
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import httpx
 
@@ -61,9 +62,12 @@ class VolcalClient:
     def create(
         self, pipeline: str = "volume_change", *, options: Mapping[str, Any] | None = None, name: str = ""
     ) -> TaskStatus:
-        """Create a task; ``uploads`` of the answer has an upload URL for each required file."""
+        """Create a task; ``uploads`` of the answer has an upload URL for each required file.
+
+        However often the line breaks, it is one task.
+        """
         body = {"pipeline": pipeline, "options": dict(options or {}), "name": name}
-        return TaskStatus.model_validate(self._http.call("POST", "/api/v1/tasks", json=body, once=True))
+        return TaskStatus.model_validate(self._http.call("POST", "/api/v1/tasks", json=body, key=str(uuid4())))
 
     def task(self, task_id: str) -> TaskStatus:
         """Look at a task."""

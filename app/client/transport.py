@@ -9,7 +9,8 @@ import httpx
 
 from app.client.errors import Refused, Unreachable
 
-_TOO_MANY = 429
+_CONFLICT, _TOO_MANY = 409, 429
+_BUSY = "IDEMPOTENCY_KEY_BUSY"  # the request that the line broke off is still at work
 _PASSING = {_TOO_MANY, 502, 503, 504}
 _REMEDIES = {  # where the server, or a proxy before it, says none
     401: "Give your key by --key or VOLCAL_API_KEY; who runs the server makes them by `volcal keys create`.",
@@ -107,38 +108,46 @@ class Transport:
         self.files.close()
         self.uploads.close()
 
-    def call(self, method: str, path: str, *, json: Any = None, once: bool = False) -> Any:
+    def call(self, method: str, path: str, *, json: Any = None, key: str | None = None) -> Any:
         """Return the JSON answer to a request.
 
         Args:
             method: GET, POST, …
             path: Below the server's URL.
             json: The body.
-            once: Whether a request that may have arrived must not be sent again.
+            key: Tells the server that a request which it has had already is the same one (``Idempotency-Key``).
 
         Raises:
             Refused: If the server says no.
             Unreachable: If it does not answer in time.
         """
         patience = Patience(self.patience_s if self._met else min(self.patience_s, _FIRST_CONTACT_S))
+        headers = {} if key is None else {"Idempotency-Key": key}
         while True:
             why: object
             wait_s = 0.0
             try:
-                answer = self._api.request(method, path, json=json)
+                answer = self._api.request(method, path, json=json, headers=headers)
             except httpx.InvalidURL as error:
                 raise Unreachable(self.server, error) from None
             except httpx.TransportError as error:
                 why = error
-                if isinstance(error, httpx.UnsupportedProtocol) or (once and not isinstance(error, httpx.ConnectError)):
+                if isinstance(error, httpx.UnsupportedProtocol):
                     raise Unreachable(self.server, why) from None
             else:
                 self._met = True
-                if answer.status_code not in _PASSING or is_quota(answer):
+                if not is_passing(answer):
                     return read(answer)
                 why, wait_s = answer.status_code, _retry_after(answer)
             if not patience.pause(wait_s):
                 raise refusal(answer) if why == _TOO_MANY else Unreachable(self.server, why) from None
+
+
+def is_passing(answer: httpx.Response) -> bool:
+    """Return whether the same request may succeed in a while."""
+    if answer.status_code == _CONFLICT:
+        return refusal(answer).code == _BUSY
+    return answer.status_code in _PASSING and not is_quota(answer)
 
 
 def is_quota(answer: httpx.Response) -> bool:

@@ -117,6 +117,21 @@ class Upload(Base):
     task: Mapped[Task] = relationship(back_populates="uploads")
 
 
+class Repeat(Base):
+    """Which task a request with an Idempotency-Key has created, or is about to."""
+
+    __tablename__ = "repeats"
+    __table_args__ = (Index("ix_repeats_created", "created_at"),)
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)  # of the key
+    fingerprint: Mapped[str] = mapped_column(String(64))  # of the request
+    token: Mapped[str] = mapped_column(String(32))  # of whoever has claimed it
+    task_id: Mapped[UUID | None] = mapped_column(Uuid)  # no foreign key: a deleted task is not made anew
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    claimed_until: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Delivery(Base):
     """That a task ended, to be told to its receiver; one for each end."""
 

@@ -19,6 +19,7 @@ from app.domain import failures
 from app.domain.errors import TaskNotFound
 from app.domain.tasks import TaskState, UploadState
 from app.services import queries, tasks, uploads
+from app.services.intake import repeats
 
 if TYPE_CHECKING:
     from app.context import Context
@@ -65,6 +66,7 @@ def reap(context: "Context", now: datetime) -> Report:
     """
     fates = [_bury(context, task_id, now) for task_id in _ids(context, *_lease_ran_out(now))]
     started, expired = _tend_waiting(context, now)
+    repeats.forget(context, now)
     return Report(
         requeued=fates.count(TaskState.PENDING),
         lost=fates.count(TaskState.KILLED),

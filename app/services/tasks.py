@@ -30,6 +30,7 @@ from app.services.uploads import Ticket
 
 if TYPE_CHECKING:
     from app.context import Context
+    from app.services.intake.repeats import Also
     from pipeline.contracts import Spec
     from pipeline.registry import Catalogue
 
@@ -92,6 +93,8 @@ def create_task(
     options: dict[str, Any] | None = None,
     name: str = "",
     callback_url: str | None = None,
+    *,
+    also: "Also | None" = None,
 ) -> tuple[Task, list[Ticket]]:
     """Open a task and an upload for each file that it needs.
 
@@ -101,6 +104,7 @@ def create_task(
         options: Options of the pipeline.
         name: For people.
         callback_url: Who is told when the task ends.
+        also: Done in the transaction that makes the task; may raise to prevent it.
 
     Raises:
         PipelineNotFound: If there is no such pipeline.
@@ -135,6 +139,9 @@ def create_task(
             quotas.check_tasks(work, context.policy, task.owner)
             work.session.add(task)
             work.count("tasks_created", pipeline=pipeline)
+            if also is not None:
+                work.session.flush()
+                also(work, task)
             work.commit()
     except BaseException:
         for ticket in tickets:

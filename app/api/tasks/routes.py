@@ -1,4 +1,4 @@
-"""Tasks at /api/v1/tasks: create, look at, upload to, start, cancel, restart, delete, and fetch the result.
+"""Tasks at /api/v1/tasks: list, upload to, start, cancel, restart, delete, and fetch the result.
 
 Beside them, at /api/v1/pipelines, what tasks can be created for.
 """
@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from app.api.deps import ContextDep, OpeningDep, ReadDep, WorkDep
@@ -21,7 +21,6 @@ from app.api.schemas import (
     PipelineList,
     PipelineOut,
     RestartIn,
-    TaskIn,
     TaskOut,
     TaskPage,
     TicketOut,
@@ -29,6 +28,7 @@ from app.api.schemas import (
     from_cursor,
     page_of,
 )
+from app.api.tasks.looking import show_task
 from app.context import Context
 from app.domain import errors
 from app.domain.tasks import TaskState
@@ -41,31 +41,7 @@ _NO_TASK = errors.TaskNotFound()
 _BAD_OPTIONS = errors.OptionsInvalid([{"field": "cell", "message": "Input should be greater than 0"}])
 _ACTIVE = errors.IllegalTransition(TaskState.RUNNING, TaskState.PENDING)
 _OVER = errors.IllegalTransition(TaskState.DONE, TaskState.KILLED)
-_BAD_URL = errors.UrlRefused("address")
 _MISSING = errors.InputsMissing(["shp", "shx"])
-
-
-def _show(context: Context, task_id: UUID) -> TaskOut:
-    with context.unit_of_work(read_only=True) as work:
-        return TaskOut.of(tasks.describe(work, context.catalogue, task_id), context)
-
-
-@router.post(
-    "",
-    status_code=HTTPStatus.CREATED,
-    summary="Create a task",
-    responses=examples(errors.PipelineNotFound("x", ["constant", "volume_change"]), _BAD_OPTIONS, _BAD_URL),
-)
-async def create(context: ContextDep, opening: OpeningDep, response: Response, body: TaskIn | None = None) -> TaskOut:
-    """Open a task and an upload for each file that it needs; it starts by itself once they are all there."""
-    task = await opening.run(_create, context, body or TaskIn())
-    response.headers["Location"] = f"{context.policy.public_url}/api/v1/tasks/{task.id}"
-    return task
-
-
-def _create(context: Context, body: TaskIn) -> TaskOut:
-    task, _ = tasks.create_task(context, body.pipeline, body.options, body.name, body.callback_url)
-    return _show(context, task.id)
 
 
 @router.get("", summary="List tasks", responses=examples(errors.CursorInvalid()))
@@ -83,12 +59,6 @@ def index(
     before = None if cursor is None else from_cursor(cursor)
     found = tasks.list_tasks(work, status=status, pipeline=pipeline, before=before, limit=limit + 1)
     return page_of(found, limit)
-
-
-@router.get("/{task_id}", summary="Look at a task", responses=examples(_NO_TASK))
-def show(task_id: UUID, work: ReadDep, context: ContextDep) -> TaskOut:
-    """Say how far a task is, what it waits for, and why it failed if it did."""
-    return TaskOut.of(tasks.describe(work, context.catalogue, task_id), context)
 
 
 @router.post(
@@ -119,7 +89,7 @@ async def open_upload(
 def start(task_id: UUID, context: ContextDep) -> TaskOut:
     """Start a task whose files are all there; usually it has started by itself. Run again what failed."""
     tasks.start_task(context, task_id)
-    return _show(context, task_id)
+    return show_task(context, task_id)
 
 
 @router.post(
@@ -141,7 +111,7 @@ def cancel(task_id: UUID, work: WorkDep, context: ContextDep) -> TaskOut:
 def restart(task_id: UUID, context: ContextDep, body: RestartIn | None = None) -> TaskOut:
     """Run a task again that failed or was killed, with other options if some are given."""
     tasks.restart(context, task_id, (body or RestartIn()).options)
-    return _show(context, task_id)
+    return show_task(context, task_id)
 
 
 @router.delete("/{task_id}", status_code=HTTPStatus.NO_CONTENT, summary="Delete a task", responses=examples(_NO_TASK))

@@ -136,8 +136,22 @@ def test_an_address_that_is_none_is_unreachable(server: str) -> None:
 
 
 def test_a_task_is_not_created_twice_when_the_answer_is_lost() -> None:
-    server = Scripted(httpx.ReadError("reset"), task("waiting"))
-    with client_of(server) as client, pytest.raises(Unreachable):
+    busy = httpx.Response(
+        409, json={"code": "IDEMPOTENCY_KEY_BUSY", "detail": "under way"}, headers={"Retry-After": "0"}
+    )
+    server = Scripted(httpx.ReadError("reset"), httpx.ReadTimeout("slow"), busy, task("waiting"), task("waiting"))
+    with client_of(server) as client:
+        assert client.create().id == "7"
+        first = {request.headers["idempotency-key"] for request in server.asked}
+        assert (len(server.asked), len(first)) == (4, 1)
+        client.create()
+    assert server.asked[4].headers["idempotency-key"] not in first
+
+
+def test_a_conflict_that_waiting_does_not_mend_is_told_at_once() -> None:
+    reused = httpx.Response(409, json={"code": "IDEMPOTENCY_KEY_REUSED", "detail": "another body"})
+    server = Scripted(reused, task("waiting"))
+    with client_of(server) as client, pytest.raises(Refused, match="another body"):
         client.create()
     assert len(server.asked) == 1
 
