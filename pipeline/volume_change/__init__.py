@@ -33,7 +33,7 @@ class Params(BaseModel, frozen=True, extra="forbid"):
         description="Keep the surveys on disk in tiles of at most this many points, so that memory does not grow with "
         "them; None = in memory up to 30 million points together, beyond that tiles of a million.",
     )
-    images: bool = Field(default=True, description="Whether to draw pictures and the report.")
+    images: bool = Field(default=True, description="Whether to draw pictures and the reports.")
     max_hull_images: int = Field(default=50, ge=0, description="Draw at most this many hulls, best first.")
 
 

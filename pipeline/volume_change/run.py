@@ -68,7 +68,8 @@ def _load(images: bool) -> None:
         if images:
             import pipeline.volume_change.output.pictures.hull_view
             import pipeline.volume_change.output.pictures.overview
-            import pipeline.volume_change.output.report  # noqa: F401
+            import pipeline.volume_change.output.report
+            import pipeline.volume_change.output.printed.report  # noqa: F401  # isort: skip
     gc.freeze()
     if collecting:
         gc.enable()

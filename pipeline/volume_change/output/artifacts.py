@@ -92,7 +92,7 @@ def hulls_geojson(analysis: Analysis, images: Sequence[str] = ()) -> bytes:
     """Return the hulls by RFC 7946: longitude and latitude (WGS 84) where the coordinate system is known.
 
     Without a coordinate system there is nothing to convert from; then the coordinates are the files' own,
-    and the collection's member ``coordinates`` says so.
+    and the collection's member ``coordinate_system`` says so (``coordinates`` is for geometries alone).
     """
     origin = analysis.surveys.origin
     convert = _to_degrees(analysis.surveys.pre.crs)
@@ -112,7 +112,7 @@ def hulls_geojson(analysis: Analysis, images: Sequence[str] = ()) -> bytes:
             }
         )
     named = "WGS 84 longitude, latitude" if convert is not None else "as in the input files, metres"
-    collection = {"type": "FeatureCollection", "name": "hulls", "coordinates": named, "features": features}
+    collection = {"type": "FeatureCollection", "name": "hulls", "coordinate_system": named, "features": features}
     return json.dumps(collection, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
+from PIL.Image import open as open_image
 
 from pipeline.contracts import Artifact, Outcome
 from pipeline.volume_change.output.artifacts import document_bytes, write_file, write_results
@@ -37,7 +38,7 @@ def present(
     Args:
         analysis: The finished analysis.
         outdir: The result folder; exists.
-        images: Whether to draw pictures and the report.
+        images: Whether to draw pictures and the reports.
         max_hull_images: Draw at most this many hulls, best first.
         params: The options of the run, JSON-ready; they go into the document.
         timings: Seconds by stage so far; drawing and writing are added.
@@ -64,10 +65,16 @@ def present(
         analysis, params=params, timings=spent, peak_memory_mb=peak_memory_mb(), versions=versions(), images=names
     )
     if images:
+        from pipeline.volume_change.output.printed.report import report_pdf
         from pipeline.volume_change.output.report import report_html
 
         write_file(outdir / "report.html", report_html(analysis, written, previews))
-        pictures = (Artifact("report.html", "text/html", "Report"), *pictures)
+        write_file(outdir / "report.pdf", report_pdf(analysis, written, previews, _for_paper(outdir / "overview.png")))
+        reports = (
+            Artifact("report.html", "text/html", "Report"),
+            Artifact("report.pdf", "application/pdf", "Report to print (A4)"),
+        )
+        pictures = (*reports, *pictures)
     # last, so that a folder with a result document is a complete one
     write_file(outdir / "results.json", document_bytes(written))
     report(1.0, "done")
@@ -108,6 +115,14 @@ def _save(image: Image, path: Path, preview: int) -> bytes:
 
     write_file(path, png(image))
     return jpeg(image, preview)
+
+
+def _for_paper(path: Path) -> bytes:
+    """Return a picture in its full size, as paper shows more than a screen."""
+    from pipeline.volume_change.output.pictures.canvas import jpeg
+
+    with open_image(path) as image:
+        return jpeg(image, image.width, quality=88)
 
 
 def _preview_width(pictures: int) -> int:

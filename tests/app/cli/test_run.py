@@ -38,7 +38,7 @@ def test_a_run_leaves_every_file_of_the_result_folder(result: Path) -> None:
     names = {str(path.relative_to(result)) for path in result.rglob("*") if path.is_file()}
     assert names >= {
         "results.json", "overview.png", "hulls.geojson", "hulls.gpkg", "difference.tif", "changed_points.laz",
-        "report.html", "hulls/1.png", "hulls/2.png",
+        "report.html", "report.pdf", "hulls/1.png", "hulls/2.png",
     }  # fmt: skip
 
 

@@ -116,7 +116,8 @@ def test_without_a_coordinate_system_files_keep_the_coordinates_of_the_input(tmp
     write_results(make_analysis(Site(crs=None)), tmp_path)
     collection = json.loads((tmp_path / "hulls.geojson").read_text())
     assert collection["features"][0]["geometry"]["coordinates"][0][0][0] > 600_000
-    assert "input" in collection["coordinates"]
+    assert "input" in collection["coordinate_system"]
+    assert "coordinates" not in collection, "RFC 7946, 7.1"
     assert pyogrio.read_info(tmp_path / "hulls.gpkg", layer="hulls")["crs"] is None
     with rasterio.open(tmp_path / "difference.tif") as raster:
         assert raster.crs is None
