@@ -13,7 +13,7 @@ from app.api.access.guard import Guard
 from app.api.deps import set_aside
 from app.api.images import routes as images
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
-from app.api.tasks import creating, looking, watching
+from app.api.tasks import creating, looking, outputs, watching
 from app.api.tasks import routes as tasks
 from app.context import Context
 
@@ -35,6 +35,7 @@ def create_app(context: Context | None = None) -> FastAPI:
         creating.router,
         looking.router,
         tasks.router,
+        outputs.router,
         tus.router,
         objects.router,
         tasks.pipelines,

@@ -5,17 +5,14 @@ Beside them, at /api/v1/pipelines, what tasks can be created for.
 
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, RedirectResponse
 
 from app.api.deps import ContextDep, OpeningDep, ReadDep, WorkDep
 from app.api.problems import examples
 from app.api.schemas import (
-    ArtifactList,
-    ArtifactOut,
     DeliveryList,
     DeliveryOut,
     PipelineList,
@@ -29,7 +26,6 @@ from app.api.schemas import (
     page_of,
 )
 from app.api.tasks.looking import show_task
-from app.context import Context
 from app.domain import errors
 from app.domain.tasks import TaskState
 from app.services import callbacks, queries, tasks, uploads
@@ -118,51 +114,6 @@ def restart(task_id: UUID, context: ContextDep, body: RestartIn | None = None) -
 def delete(task_id: UUID, context: ContextDep) -> None:
     """Stop the task if it runs, and delete it with all of its files."""
     tasks.delete_task(context, task_id)
-
-
-@router.get(
-    "/{task_id}/results",
-    summary="Fetch the result document",
-    response_class=JSONResponse,
-    responses={
-        **examples(_NO_TASK, errors.NotReady("running")),
-        200: {
-            "description": "The document; for ``volume_change``, its schema is docs/schema/volume_change-1.json.",
-            "content": {"application/json": {"example": {"schema": "volcal/volume_change/1", "hulls": []}}},
-        },
-    },
-)
-def results(task_id: UUID, work: ReadDep) -> dict[str, Any]:
-    """Return the result document, as ``results.json`` has it."""
-    return tasks.results(work, task_id).document or {}
-
-
-@router.get(
-    "/{task_id}/artifacts", summary="List the result files", responses=examples(_NO_TASK, errors.NotReady("running"))
-)
-def artifacts(task_id: UUID, work: ReadDep, context: ContextDep) -> ArtifactList:
-    """List the files of the result with a fresh link each."""
-    return ArtifactList(artifacts=[_artifact(context, found) for found in tasks.results(work, task_id).artifacts or []])
-
-
-@router.get(
-    "/{task_id}/artifacts/{name:path}",
-    status_code=HTTPStatus.TEMPORARY_REDIRECT,
-    response_class=RedirectResponse,
-    summary="Fetch a result file",
-    responses=examples(_NO_TASK, errors.ObjectNotFound("overview.png"), errors.NotReady("running")),
-)
-def artifact(task_id: UUID, name: str, work: ReadDep, context: ContextDep) -> RedirectResponse:
-    """Redirect to a link of the file that works without headers and expires."""
-    found = tasks.artifact(tasks.results(work, task_id), name)
-    return RedirectResponse(_artifact(context, found).url)
-
-
-def _artifact(context: Context, found: dict[str, Any]) -> ArtifactOut:
-    url = context.store.url(found["key"], expires_s=context.policy.link_ttl_s)
-    return ArtifactOut(
-        name=found["name"], media_type=found["media_type"], title=found["title"], size=found["size"], url=url
-    )
 
 
 @router.get("/{task_id}/deliveries", summary="List the callbacks", responses=examples(_NO_TASK))

@@ -1,0 +1,1 @@
+"""What leaves a task for people and other programs."""
