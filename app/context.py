@@ -43,6 +43,7 @@ class Policy:
         quota_bytes: Bytes of one owner's files; 0 is no limit.
         idempotency_ttl_s: Seconds that an Idempotency-Key is kept.
         cors_origins: Origins whose pages may read answers; ``*`` is all.
+        ogc_wait_s: Seconds that an execution by OGC API - Processes waits for its result before a job is answered.
     """
 
     public_url: str = "http://127.0.0.1:8000"
@@ -69,6 +70,7 @@ class Policy:
     quota_bytes: int = 0
     idempotency_ttl_s: int = 86_400
     cors_origins: tuple[str, ...] = ()
+    ogc_wait_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from app.api.access.guard import Guard
 from app.api.deps import set_aside
 from app.api.images import routes as images
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
+from app.api.ogc import execution, jobs
+from app.api.ogc import routes as ogc
 from app.api.tasks import creating, looking, outputs, watching
 from app.api.tasks import routes as tasks
 from app.context import Context
@@ -40,6 +42,9 @@ def create_app(context: Context | None = None) -> FastAPI:
         objects.router,
         tasks.pipelines,
         images.router,
+        ogc.router,
+        execution.router,
+        jobs.router,
         keys.router,
         health.router,
         documentation.router,

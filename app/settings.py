@@ -172,6 +172,11 @@ class Settings(BaseSettings):
     callback_timeout_s: float = Field(
         default=20.0, gt=0, description="Seconds that one attempt at telling a receiver may take."
     )
+    ogc_wait_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds that an execution by OGC API - Processes waits before a job is answered.",
+    )
     link_ttl_s: int = Field(default=900, ge=1, le=604_800, description="Seconds that links to pictures and files work.")
     upload_ttl_s: int = Field(default=86_400, ge=1, description="Seconds a task may wait for its files.")
     task_ttl_s: int = Field(

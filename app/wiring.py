@@ -182,6 +182,7 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         callback_attempts=settings.callback_attempts,
         callback_retry_s=settings.callback_retry_s,
         callback_timeout_s=settings.callback_timeout_s,
+        ogc_wait_s=settings.ogc_wait_s,
     )
 
 

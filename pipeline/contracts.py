@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -16,6 +16,27 @@ class InputSlot:
     title: str
     formats: tuple[str, ...]  # file name endings, lower case, with the dot
     required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSlot:
+    """One part of a result, for clients that choose among them; the result document itself is always one.
+
+    Args:
+        label: What clients call it; not that of an input.
+        title: One line for people.
+        media_type: Of the file, or of the value.
+        file: Path below the result folder; empty for a value. A run may leave it out.
+        member: Name of the value in the result document.
+        shape: JSON type of the value.
+    """
+
+    label: str
+    title: str
+    media_type: str
+    file: str = ""
+    member: str = ""
+    shape: Literal["string", "number", "object"] = "object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +141,7 @@ class Spec:
             ``PipelineError``; standard library only, because the gateway calls it. Its signature is
             ``inspect(label: str, stream: BinaryIO, size: int, name: str) -> None``.
         pairs: Inputs that must fit each other.
+        outputs: Parts of the result that clients may choose by name; every file is to be had without.
     """
 
     name: str
@@ -129,6 +151,7 @@ class Spec:
     steps: tuple[Step, ...]
     inspector: str | None = None
     pairs: tuple[InputPair, ...] = ()
+    outputs: tuple[OutputSlot, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:

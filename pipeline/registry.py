@@ -61,4 +61,4 @@ def _resolve(target: str) -> Any:
     return getattr(import_module(module), name)
 
 
-CATALOGUE = Catalogue([volume_change.SPEC, testing.CONSTANT, testing.RELAY])
+CATALOGUE = Catalogue([volume_change.SPEC, testing.CONSTANT, testing.RELAY, testing.ECHO])

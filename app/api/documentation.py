@@ -113,6 +113,7 @@ def about() -> dict[str, Any]:
             {"name": "files", "description": "Pictures and files behind signed links."},
             {"name": "pipelines", "description": "What can be run, with which options."},
             {"name": "images", "description": "Image pipelines: images by URL, answered at once; no tasks."},
+            {"name": "ogc", "description": "OGC API - Processes 1.0: the same tasks for clients of the standard."},
             {"name": "queues", "description": "How much work waits, and who takes it."},
             {"name": "keys", "description": "Who may call: for who has a key with the scope `admin`."},
             {"name": "health", "description": "For operators and their monitors."},

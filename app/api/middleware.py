@@ -24,7 +24,7 @@ _STREAMED = ("/files",)  # uploads limit themselves
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBES = {"/livez", "/readyz", "/metrics"}
 _UNMATCHED = "none"
-_CREATES = {"/create_task", "/api/v1/tasks"}
+_CREATES = {"/create_task", "/api/v1/tasks", "/ogc/processes/{process_id}/execution"}
 _mask = Mask()
 _LOCKED = "default-src 'none'; frame-ancestors 'none'"
 _DOCS = (
@@ -156,7 +156,7 @@ async def _refuse(scope: Scope, send: Send, limit: int) -> None:
         "detail": detail,
         "code": "BODY_TOO_LARGE",
     }
-    new = scope["path"].startswith("/api/v1/")
+    new = scope["path"].startswith(("/api/v1/", "/ogc/"))
     content = json.dumps(document if new else {"detail": detail}).encode()
     kind = b"application/problem+json" if new else b"application/json"
     headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode()), (b"connection", b"close")]

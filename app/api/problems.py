@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 
 from app.api.middleware import REQUEST_ID
+from app.api.ogc import exceptions
 from app.domain.errors import (
     Conflict,
     Forbidden,
@@ -103,7 +104,7 @@ def title_of(kind: type[Exception]) -> str:
 
 def problem(status: int, code: str, title: str, detail: str, instance: str, **more: Any) -> dict[str, Any]:
     """Return a problem document; members of ``more`` never replace the standard ones."""
-    return {
+    document = {
         **more,
         "type": f"/docs/errors#{code}",
         "title": title,
@@ -112,6 +113,7 @@ def problem(status: int, code: str, title: str, detail: str, instance: str, **mo
         "instance": instance,
         "code": code,
     }
+    return exceptions.translate(document) if exceptions.concerns(instance) else document
 
 
 def document_of(error: VolcalError | PipelineError, instance: str) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def examples(*errors: VolcalError, instance: str = "/api/v1/tasks/…") -> dict[
 
 def is_new(request: Request) -> bool:
     """Return whether a route speaks problem documents; the classic ones say ``{"detail": …}``."""
-    return request.url.path.startswith(NEW_SURFACE)
+    return request.url.path.startswith(NEW_SURFACE) or exceptions.concerns(request.url.path)
 
 
 def refuse(
@@ -155,8 +157,8 @@ def refuse(
     """Answer something that is not an error of the domain, in the words of the surface that was asked."""
     if not is_new(request):
         return JSONResponse({"detail": detail, **more}, status_code=status, headers=headers)
-    title = HTTPStatus(status).phrase
-    return Problem(problem(status, code, title, detail, request.url.path, **more), status_code=status, headers=headers)
+    document = problem(status, code, HTTPStatus(status).phrase, detail, request.url.path, **more)
+    return Problem(document, status_code=document["status"], headers=headers)
 
 
 async def _domain(request: Request, error: Exception) -> Response:

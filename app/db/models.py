@@ -145,6 +145,7 @@ class Delivery(Base):
     task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
     event: Mapped[str] = mapped_column(String(32))
     host: Mapped[str] = mapped_column(String(255))  # of the receiver, so that a slow one holds up no other
+    url: Mapped[str | None] = mapped_column(String(2048))  # of the receiver; null: the task's callback_url
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)  # the task as it was then
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(Integer, default=0)
@@ -152,6 +153,17 @@ class Delivery(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)  # while it is claimed: when the claim runs out
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class OgcOrder(Base):
+    """How the answer to a task is wanted that was asked for by OGC API - Processes."""
+
+    __tablename__ = "ogc_orders"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    response: Mapped[str] = mapped_column(String(16))  # raw or document
+    outputs: Mapped[dict[str, str]] = mapped_column(JSON)  # by label: value or reference
+    subscriber: Mapped[dict[str, str]] = mapped_column(JSON)  # successUri, inProgressUri, failedUri; may hold secrets
 
 
 class Key(Base):

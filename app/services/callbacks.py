@@ -22,6 +22,7 @@ from app.db.models import Delivery, Task
 from app.db.session import UnitOfWork
 from app.domain.callbacks import DeliveryState, pause_s, signature
 from app.domain.errors import UrlRefused, VolcalError
+from app.services.ogc import telling
 
 if TYPE_CHECKING:
     from app.context import Context
@@ -45,7 +46,8 @@ def check(context: "Context", url: str) -> str:
 
 
 def announce(work: UnitOfWork, task_id: UUID, now: datetime) -> None:
-    """Write down, in the transaction that ends a task, that its receiver is to be told; without one do nothing."""
+    """Write down, in the transaction that ends a task, that its receivers are to be told; without one do nothing."""
+    telling.announce(work, task_id, now)
     task = work.session.execute(
         select(
             Task.callback_url,
@@ -163,7 +165,7 @@ def _claim(context: "Context", delivery_id: UUID, now: datetime) -> _Claim | Non
     )
     with context.unit_of_work() as work:
         found = work.session.execute(query).one_or_none()
-        if found is None or (url := found[1]) is None:
+        if found is None or (url := found[0].url or found[1]) is None:
             return None
         row = found[0]
         if row.attempts >= context.policy.callback_attempts:  # whoever made the last one was killed
@@ -182,6 +184,8 @@ def _claim(context: "Context", delivery_id: UUID, now: datetime) -> _Claim | Non
 
 def _body(context: "Context", row: Delivery) -> bytes:
     """Return the body, which is the same for every attempt."""
+    if row.event.startswith(telling.EVENT):
+        return json.dumps(telling.body(context, row), separators=(",", ":"), allow_nan=False).encode("ascii")
     base = f"{context.policy.public_url}/api/v1/tasks/{row.task_id}"
     links = {"task": base, "deliveries": f"{base}/deliveries"}
     if row.payload["status"] == "done":

@@ -21,6 +21,7 @@ from app.domain import failures
 from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState
 from app.services import callbacks
+from app.services.ogc import telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def acquire(
     )
     if not taken:
         return None
+    if step == 0:
+        telling.announce(work, task_id, now)
     task = work.session.execute(select(Task).where(Task.id == task_id)).scalar_one()
     work.count("task_transitions", pipeline=task.pipeline, before=TaskState.PENDING, after=TaskState.RUNNING)
     if task.queued_at is not None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.contracts import InputSlot, Spec, Step
+from pipeline.contracts import InputSlot, OutputSlot, Spec, Step
 
 
 class ConstantParams(BaseModel, frozen=True, extra="forbid"):
@@ -40,4 +40,21 @@ RELAY = Spec(
         Step("data-processing", "Count", "pipeline.testing.run:count", "data-processing"),
         Step("model-prediction", "Answer", "pipeline.testing.run:answer", "model-prediction"),
     ),
+)
+
+
+class EchoParams(BaseModel, frozen=True, extra="forbid"):
+    """What the echo says, and when."""
+
+    message: str = Field(default="", max_length=10_000, description="The words to answer with.")
+    pause: float = Field(default=0.0, ge=0, le=3600, description="How long to take, seconds.")
+
+
+ECHO = Spec(
+    name="echo",
+    title="Echo: takes no file and answers with the words it was given",
+    inputs=(),
+    params=EchoParams,
+    steps=(Step("run", "Answer", "pipeline.testing.run:echo"),),
+    outputs=(OutputSlot("message", "The words", "text/plain", member="message", shape="string"),),
 )

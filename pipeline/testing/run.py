@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pipeline.contracts import Artifact, Outcome, Run
 from pipeline.errors import InputInvalid
-from pipeline.testing import ConstantParams, RelayParams
+from pipeline.testing import ConstantParams, EchoParams, RelayParams
 
 STEP_S = 0.05
 BLOCK = 16 * 2**20  # bytes
@@ -27,6 +27,14 @@ def run(run: Run, params: ConstantParams) -> Outcome:
     if params.fail:
         MISBEHAVIOURS[params.fail](run)
     document = {"schema": "volcal/constant/1", "answer": 42, "bytes": _size(run), "seed": run.seed}
+    (run.outdir / "results.json").write_text(json.dumps(document))
+    return Outcome(document, (Artifact("results.json", "application/json", "Result document"),))
+
+
+def echo(run: Run, params: EchoParams) -> Outcome:
+    """Answer with the words that were given."""
+    _work(run, params.pause)
+    document = {"schema": "volcal/echo/1", "message": params.message}
     (run.outdir / "results.json").write_text(json.dumps(document))
     return Outcome(document, (Artifact("results.json", "application/json", "Result document"),))
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.contracts import InputPair, InputSlot, Spec, Step
+from pipeline.contracts import InputPair, InputSlot, OutputSlot, Spec, Step
 
 CLOUD_FORMATS = (".las", ".laz", ".copc.laz", ".ply", ".xyz", ".txt", ".asc", ".csv")
 
@@ -52,4 +52,24 @@ SPEC = Spec(
     steps=(Step("run", "Volume change", "pipeline.volume_change.run:run"),),
     inspector="pipeline.formats.inspect:inspect",
     pairs=(InputPair("shp", "shx", "pipeline.formats.inspect_shape:check_shape_pair"),),
+    outputs=(
+        OutputSlot(
+            "totals", "Cut, fill and net volume in all, with 95 % intervals", "application/json", member="totals"
+        ),
+        OutputSlot("hulls", "Changes (GeoJSON)", "application/geo+json", "hulls.geojson"),
+        OutputSlot(
+            "hulls_gpkg", "Changes and stable ground (GeoPackage)", "application/geopackage+sqlite3", "hulls.gpkg"
+        ),
+        OutputSlot(
+            "difference",
+            "Height change, m (GeoTIFF)",
+            "image/tiff; application=geotiff; profile=cloud-optimized",
+            "difference.tif",
+        ),
+        OutputSlot(
+            "changed_points", "Core points with distance and hull", "application/vnd.laszip", "changed_points.laz"
+        ),
+        OutputSlot("overview", "Overview", "image/png", "overview.png"),
+        OutputSlot("report", "Report", "text/html", "report.html"),
+    ),
 )

@@ -66,7 +66,8 @@ class World:
 
     def add(self, state: TaskState = TaskState.PENDING, **values: Any) -> UUID:
         """Put a task into the database as it stands."""
-        task = Task(id=uuid4(), pipeline="constant", options={}, state=state, **{"created_at": NOW, **values})
+        values = {"pipeline": "constant", "created_at": NOW, **values}
+        task = Task(id=uuid4(), options={}, state=state, **values)
         with self.context.unit_of_work() as work:
             work.session.add(task)
             work.commit()

@@ -28,6 +28,10 @@ _OPEN = {
     "/docs/errors",
     "/tusd_hook",
     "/info",
+    "/ogc",
+    "/ogc/",
+    "/ogc/api",
+    "/ogc/conformance",
     "/api/health",
 }
 _OPEN_BELOW = ("/docs-assets/", "/objects/")

@@ -1,0 +1,1 @@
+"""OGC API - Processes over the same tasks: what was asked for, how jobs are found, who is told."""
