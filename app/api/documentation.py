@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from app.api import classic
 from app.api.access import description
+from app.api.openapi import bodies, examples
 from app.api.problems import status_of, title_of
 from app.domain import failures
 from app.domain.errors import VolcalError
@@ -91,6 +92,8 @@ def describe(app: FastAPI) -> None:
             schema["components"]["schemas"].pop(name, None)
         if "securitySchemes" not in schema["components"]:  # FastAPI gives the same document each time
             description.describe(schema)
+            bodies.describe(schema)
+            examples.describe(schema)
         # Set here, since FastAPI leaves nulls out of examples, and clients depend on them.
         answer = schema["paths"]["/query_task/{task_id}"]["get"]["responses"]["200"]
         answer["content"]["application/json"]["examples"] = classic.EXAMPLES

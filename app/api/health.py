@@ -69,9 +69,9 @@ class QueueOut(BaseModel):
 
     name: str = Field(examples=["model-prediction"])
     pipelines: list[str] = Field(description="Those with a step that waits here.", examples=[["relay"]])
-    pending: int = Field(description="Tasks that wait for a worker, everybody's.")
-    running: int = Field(description="Tasks whose step runs.")
-    workers: int = Field(description="Workers that listen and were seen in the last minute.")
+    pending: int = Field(description="Tasks that wait for a worker, everybody's.", examples=[3])
+    running: int = Field(description="Tasks whose step runs.", examples=[1])
+    workers: int = Field(description="Workers that listen and were seen in the last minute.", examples=[2])
     oldest: datetime | None = Field(description="Since when the first has waited; null if none does.")
 
 

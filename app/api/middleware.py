@@ -148,20 +148,26 @@ class SmallBodies:
 
 
 async def _refuse(scope: Scope, send: Send, limit: int) -> None:
+    document = too_large_document(scope["path"], limit)
+    content = json.dumps(document).encode()
+    kind = b"application/problem+json" if "code" in document else b"application/json"
+    headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def too_large_document(path: str, limit: int = MAX_BODY) -> dict[str, Any]:
+    """Return what is said where a body is too large, in the words of the surface that was asked."""
     detail = f"The body is larger than {limit} bytes; files are sent to upload URLs."
-    document = {
+    if not path.startswith(("/api/v1/", "/ogc/")):
+        return {"detail": detail}
+    return {
         "type": "/docs/errors#BODY_TOO_LARGE",
         "title": "The body is too large",
         "status": int(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         "detail": detail,
         "code": "BODY_TOO_LARGE",
     }
-    new = scope["path"].startswith(("/api/v1/", "/ogc/"))
-    content = json.dumps(document if new else {"detail": detail}).encode()
-    kind = b"application/problem+json" if new else b"application/json"
-    headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": document["status"], "headers": headers})
-    await send({"type": "http.response.body", "body": content})
 
 
 class CarefulHeaders:

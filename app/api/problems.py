@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from app.api.middleware import REQUEST_ID
 from app.api.ogc import exceptions
@@ -43,6 +44,8 @@ from pipeline.errors import PipelineError, StorageFull
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+_NO_JSON = "There was an error parsing the body"  # FastAPI's words for bytes that are no text
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NEW_SURFACE = ("/api/v1/", "/files", "/objects/")
 
 STATUS: dict[type[Exception], HTTPStatus] = {
@@ -130,7 +133,9 @@ async def as_problem(request: Request, error: VolcalError | PipelineError) -> Re
     return Problem(document, status_code=document["status"], headers=headers_of(error))
 
 
-def examples(*errors: VolcalError, instance: str = "/api/v1/tasks/…") -> dict[int | str, dict[str, Any]]:
+def examples(
+    *errors: VolcalError | PipelineError, instance: str = "/api/v1/tasks/…"
+) -> dict[int | str, dict[str, Any]]:
     """Return the ``responses`` of a route that may answer these errors, an example each."""
     shown = [(document_of(error, instance), title_of(type(error))) for error in errors]
     wrong = [{"field": "path.task_id", "message": "Input should be a valid UUID"}]
@@ -170,13 +175,27 @@ async def _domain(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  (narrowing: registered for this only)
-    code = HTTPStatus(error.status_code).name
-    return refuse(request, error.status_code, code, str(error.detail), dict(error.headers or {}))
+    status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
+    if status is HTTPStatus.BAD_REQUEST and error.detail == _NO_JSON:  # as where it is UTF-8, and no JSON
+        return _malformed(request, [{"field": "body", "message": "The body is not JSON in UTF-8."}])
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return refuse(request, status, status.name, str(error.detail), headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that some route has for a path; the framework knows only those of the first."""
+    routes: Iterable[BaseRoute] = request.app.router.routes
+    asked = {method: {**request.scope, "method": method} for method in _METHODS}
+    return [method for method, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  (narrowing: registered for this only)
-    problems = list(_problems(error.errors()))
+    return _malformed(request, list(_problems(error.errors())))
+
+
+def _malformed(request: Request, problems: list[dict[str, str]]) -> Response:
     detail = "; ".join(f"{p['field']}: {p['message']}" for p in problems)
     # What was sent is not repeated: it may be a secret, or huge.
     return refuse(request, HTTPStatus.UNPROCESSABLE_ENTITY, "REQUEST_INVALID", _ascii(detail), problems=problems)

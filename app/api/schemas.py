@@ -64,7 +64,9 @@ class UploadIn(_Body):
 class RestartIn(_Body):
     """How to run again."""
 
-    options: dict[str, Any] | None = Field(default=None, description="New options; none keeps the old ones.")
+    options: dict[str, Any] | None = Field(
+        default=None, description="New options; none keeps the old ones.", examples=[{"min_score": 0.8}]
+    )
 
 
 class ErrorOut(BaseModel):
@@ -138,7 +140,7 @@ class StepOut(BaseModel):
     """One step of a task."""
 
     name: str = Field(examples=["data-processing"])
-    title: str
+    title: str = Field(examples=["Cut scenes into chips"])
     queue: str = Field(description="Where it waits for a worker; empty for the default queue.")
     status: TaskState
     attempts: int = Field(description="Times that a worker took it.")
@@ -212,7 +214,10 @@ class TaskPage(BaseModel):
     """Some tasks, newest first."""
 
     tasks: list[TaskSummary]
-    next: str | None = Field(description="The ``cursor`` of the next page; null on the last.")
+    next: str | None = Field(
+        description="The ``cursor`` of the next page; null on the last.",
+        examples=["MjAyNi0wNS0wMVQxMjowMDowMCswMDowMHw…"],
+    )
 
 
 class TicketOut(BaseModel):
@@ -272,8 +277,11 @@ class ArtifactOut(BaseModel):
     name: str = Field(examples=["overview.png"])
     media_type: str = Field(examples=["image/png"])
     title: str = Field(examples=["Overview"])
-    size: int = Field(description="Bytes.")
-    url: str = Field(description="A signed link that works without headers and expires.")
+    size: int = Field(description="Bytes.", examples=[184320])
+    url: str = Field(
+        description="A signed link that works without headers and expires.",
+        examples=[f"http://127.0.0.1:8000/objects/tasks/{_TASK}/out/1/overview.png?expires=…&sig=…"],
+    )
 
 
 class ArtifactList(BaseModel):
@@ -285,19 +293,22 @@ class ArtifactList(BaseModel):
 class InputOut(BaseModel):
     """A file that a pipeline asks for."""
 
-    label: str
-    title: str
-    formats: list[str] = Field(description="File name endings, lower case.")
-    required: bool
+    label: str = Field(examples=["pre"])
+    title: str = Field(examples=["Reference survey"])
+    formats: list[str] = Field(description="File name endings, lower case.", examples=[["las", "laz"]])
+    required: bool = Field(examples=[True])
 
 
 class PipelineOut(BaseModel):
     """A pipeline as clients see it."""
 
     name: str = Field(examples=["volume_change"])
-    title: str
+    title: str = Field(examples=["Volume change between two surveys"])
     inputs: list[InputOut]
-    options: dict[str, Any] = Field(description="JSON schema of the options.")
+    options: dict[str, Any] = Field(
+        description="JSON schema of the options.",
+        examples=[{"type": "object", "properties": {"min_score": {"type": "number", "minimum": 0, "maximum": 1}}}],
+    )
 
     @classmethod
     def of(cls, spec: Spec) -> "PipelineOut":

@@ -13,8 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from app.api.access.owners import ours
-from app.api.deps import ContextDep
-from app.api.problems import as_problem
+from app.api.deps import REFUSAL, ContextDep
+from app.api.openapi import tus as tus_headers
+from app.api.problems import Problem, as_problem
 from app.context import Context
 from app.domain.errors import UploadNotFound, UploadRefused, VolcalError
 from app.services.uploads import finished
@@ -108,19 +109,31 @@ def options(tus: TusDep) -> Response:
     return Response(status_code=204, headers={**says, **_PREFLIGHT})
 
 
-@router.post("", summary="Refused: uploads are opened by creating a task", status_code=403)
-def create() -> Response:
+@router.post(
+    "",
+    summary="Refused: uploads are opened by creating a task",
+    response_class=Problem,
+    status_code=403,
+    responses=tus_headers.CREATE,
+)
+def create(request: Request) -> Response:
     """Refuse, and say how it is done."""
+    if (refusal := request.scope.get(REFUSAL)) is not None:
+        raise refusal
     raise UploadRefused("Uploads are opened by creating a task (POST /create_task), which gives one URL per file.")
 
 
-@router.head("/{upload_id}", summary="Ask where an upload stands", dependencies=MAY)
+@router.head(
+    "/{upload_id}", summary="Ask where an upload stands", response_class=Response, dependencies=MAY, **tus_headers.HEAD
+)
 async def head(request: Request, upload_id: str, tus: TusDep, context: ContextDep) -> Response:
     """Answer with the offset to continue at; ``Upload-Length`` may declare the length here."""
     return await _head(request, upload_id, tus, context)
 
 
-@router.patch("/{upload_id}", summary="Append bytes to an upload", status_code=204, dependencies=MAY)
+@router.patch(
+    "/{upload_id}", summary="Append bytes to an upload", status_code=204, dependencies=MAY, **tus_headers.PATCH
+)
 async def patch(request: Request, upload_id: str, tus: TusDep, context: ContextDep) -> Response:
     """Append the body at ``Upload-Offset``; the last byte finishes the file and may start its task."""
     return await _patch(request, upload_id, tus, context)
@@ -131,6 +144,7 @@ async def patch(request: Request, upload_id: str, tus: TusDep, context: ContextD
     summary="PATCH or HEAD for clients that can only POST",
     status_code=204,
     dependencies=MAY,
+    **tus_headers.POST,
 )
 async def post(request: Request, upload_id: str, tus: TusDep, context: ContextDep) -> Response:
     """Do what ``X-HTTP-Method-Override`` says: PATCH or HEAD."""

@@ -5,9 +5,10 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.deps import ReadDep, WorkDep
+from app.api.openapi.fields import NUMBER, Moment
 from app.api.problems import examples
 from app.api.schemas import PlainText
 from app.db.models import Key
@@ -33,8 +34,8 @@ class KeyIn(BaseModel):
     scopes: list[Scope] = Field(
         default=[Scope.WRITE], min_length=1, description="``write`` includes ``read``, ``admin`` both."
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="When it stops working; null is never.")
-    rate: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
+    expires_at: Moment | None = Field(default=None, description="When it stops working; null is never.")
+    rate: Annotated[int, Field(ge=0, le=1_000_000), NUMBER] | None = Field(
         default=None, description="Requests a minute; null is what the server has set, 0 no limit."
     )
 
@@ -44,7 +45,9 @@ class RotateIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    grace_s: int = Field(default=0, ge=0, le=30 * 86_400, description="Seconds; 0 revokes it at once.")
+    grace_s: Annotated[int, Field(ge=0, le=30 * 86_400), NUMBER] = Field(
+        default=0, description="Seconds; 0 revokes it at once."
+    )
 
 
 class KeyOut(BaseModel):

@@ -28,6 +28,12 @@ _KEPT = "private, no-cache"
 _REDIRECT: dict[int | str, dict[str, Any]] = {
     307: {"description": "To a link that works without headers, takes Range, and expires."}
 }
+_DOCUMENT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The document; for ``volume_change``, its schema is docs/schema/volume_change-1.json.",
+        "content": {"application/json": {"example": {"schema": "volcal/volume_change/1", "hulls": []}}},
+    }
+}
 
 DownloadQuery = Annotated[bool, Query(description="Have browsers save the file instead of showing it.")]
 MatchHeader = Annotated[str | None, Header(description="``ETag`` of an answer before; 304 if it is still the same.")]
@@ -39,10 +45,7 @@ MatchHeader = Annotated[str | None, Header(description="``ETag`` of an answer be
     response_class=JSONResponse,
     responses={
         **examples(_NO_TASK, _NOT_READY),
-        200: {
-            "description": "The document; for ``volume_change``, its schema is docs/schema/volume_change-1.json.",
-            "content": {"application/json": {"example": {"schema": "volcal/volume_change/1", "hulls": []}}},
-        },
+        **_DOCUMENT,
     },
 )
 def results(task_id: UUID, work: ReadDep) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def _artifact(context: Context, found: dict[str, Any]) -> ArtifactOut:
     "/{task_id}/report.json",
     summary="Fetch the report as JSON",
     response_class=JSONResponse,
-    responses={**examples(_NO_TASK, _NOT_READY), 304: {"description": "It is as ``If-None-Match`` says."}},
+    responses={**examples(_NO_TASK, _NOT_READY), **_DOCUMENT, 304: {"description": "It is as ``If-None-Match`` says."}},
 )
 def report_json(task_id: UUID, work: ReadDep, if_none_match: MatchHeader = None) -> Response:
     """Return the result document, under a name to save it by; every pipeline has one."""

@@ -34,13 +34,14 @@ router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
 pipelines = APIRouter(prefix="/api/v1/pipelines", tags=["pipelines"])
 
 _NO_TASK = errors.TaskNotFound()
+_NO_PIPELINE = errors.PipelineNotFound("x", ["constant", "volume_change"])
 _BAD_OPTIONS = errors.OptionsInvalid([{"field": "cell", "message": "Input should be greater than 0"}])
 _ACTIVE = errors.IllegalTransition(TaskState.RUNNING, TaskState.PENDING)
 _OVER = errors.IllegalTransition(TaskState.DONE, TaskState.KILLED)
 _MISSING = errors.InputsMissing(["shp", "shx"])
 
 
-@router.get("", summary="List tasks", responses=examples(errors.CursorInvalid()))
+@router.get("", summary="List tasks", responses=examples(_NO_PIPELINE, errors.CursorInvalid()))
 def index(
     work: ReadDep,
     context: ContextDep,
@@ -129,9 +130,7 @@ def list_pipelines(context: ContextDep) -> PipelineList:
     return PipelineList(pipelines=[PipelineOut.of(spec) for spec in context.catalogue.values()])
 
 
-@pipelines.get(
-    "/{name}", summary="Look at a pipeline", responses=examples(errors.PipelineNotFound("x", ["volume_change"]))
-)
+@pipelines.get("/{name}", summary="Look at a pipeline", responses=examples(_NO_PIPELINE))
 def show_pipeline(name: str, context: ContextDep) -> PipelineOut:
     """Show a pipeline's inputs and the JSON schema of its options."""
     return PipelineOut.of(tasks.find_spec(context.catalogue, name))

@@ -24,8 +24,15 @@ class SourceImage(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: str = Field(min_length=1, max_length=500, description="The client's; answers and errors name it.")
-    url: str = Field(min_length=1, max_length=4096, description="http or https; fetched once, redirects followed.")
+    id: str = Field(
+        min_length=1, max_length=500, description="The client's; answers and errors name it.", examples=[_ID]
+    )
+    url: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="http or https; fetched once, redirects followed.",
+        examples=["https://images.example.com/trap-7/0412.jpg"],
+    )
 
 
 class BoundingBox(BaseModel):
@@ -129,8 +136,8 @@ class CategoryMap(BaseModel):
 class AlgorithmOut(BaseModel):
     """An algorithm in full."""
 
-    name: str
-    key: str
+    name: str = Field(examples=["Constant detector"])
+    key: str = Field(examples=["constant-detector"])
     description: str | None = None
     task_type: str | None = Field(default=None, examples=["detection"])
     version: int = 1
@@ -142,16 +149,16 @@ class AlgorithmOut(BaseModel):
 class StageParameter(BaseModel):
     """Something that a config may choose."""
 
-    name: str
-    key: str
+    name: str = Field(examples=["Count"])
+    key: str = Field(examples=["count"])
     category: str = "default"
 
 
 class Stage(BaseModel):
     """A part of a pipeline that a config may change."""
 
-    key: str
-    name: str
+    key: str = Field(examples=["random"])
+    name: str = Field(examples=["Random"])
     params: list[StageParameter]
     description: str | None = None
 
@@ -159,10 +166,10 @@ class Stage(BaseModel):
 class PipelineOut(BaseModel):
     """An image pipeline."""
 
-    name: str
+    name: str = Field(examples=["Random"])
     slug: str = Field(description="What requests call it.", examples=["random"])
-    version: int
-    description: str | None
+    version: int = Field(examples=[1])
+    description: str | None = Field(examples=["Boxes anywhere, of any class; the same image gives the same."])
     algorithms: list[AlgorithmOut]
     stages: list[Stage]
 
@@ -170,8 +177,8 @@ class PipelineOut(BaseModel):
 class Info(BaseModel):
     """The service and its image pipelines."""
 
-    name: str
-    description: str
+    name: str = Field(examples=["Volcal"])
+    description: str = Field(examples=["Finds and names what is in images that are given by URL."])
     pipelines: list[PipelineOut]
 
 

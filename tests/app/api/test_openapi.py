@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+from app.api.openapi import examples
 from app.cli import main
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
@@ -71,3 +72,33 @@ def test_every_reference_of_the_description_leads_somewhere(document: dict[str, 
     known = {f"#/components/{kind}/{name}" for kind in ("schemas", "responses") for name in parts[kind]}
     assert pointers
     assert pointers <= known
+
+
+def test_every_json_body_and_every_json_answer_has_an_example(document: dict[str, Any]) -> None:
+    lacking = []
+    for where, content in examples.contents(document):
+        if not {"example", "examples"} & content.keys():
+            with pytest.raises(examples.NoExample) as told:
+                examples.compose(content["schema"], document, where)
+            lacking.append(str(told.value))
+    assert lacking == [], "what /docs shows is put together from the examples of fields: app/api/openapi/examples.py"
+
+
+def test_an_example_is_made_of_those_of_its_members() -> None:
+    name = {"type": "string", "examples": ["a.laz"]}
+    node = {
+        "type": "object",
+        "required": ["files", "when"],
+        "properties": {
+            "files": {"type": "array", "items": {"$ref": "#/components/schemas/File"}},
+            "when": {"type": "string", "format": "date-time"},
+            "left_out": {"type": "string"},
+        },
+    }
+    file = {"type": "object", "required": ["name"], "properties": {"name": name, "size": {"anyOf": [{"type": "null"}]}}}
+    document = {"components": {"schemas": {"File": file}}}
+    made = {"files": [{"name": "a.laz", "size": None}], "when": "2026-05-01T12:00:00Z"}
+    assert examples.compose(node, document) == made
+    del name["examples"]
+    with pytest.raises(examples.NoExample, match=r"files\[\] File\.name"):
+        examples.compose(node, document)

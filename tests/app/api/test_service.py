@@ -73,7 +73,14 @@ class TestErrors:
         assert client.get("/nothing").json() == {"detail": "Not Found"}
         assert client.get("/api/v1/nothing").json()["code"] == "NOT_FOUND"
         assert client.put("/create_task").status_code == 405
-        assert client.put("/api/v1/tasks").json()["code"] == "METHOD_NOT_ALLOWED"
+        refused = client.put("/api/v1/tasks")
+        assert (refused.json()["code"], refused.headers["allow"]) == ("METHOD_NOT_ALLOWED", "GET, POST")
+
+    def test_a_body_that_is_no_text_is_malformed_like_one_that_is_no_json(self, client: TestClient) -> None:
+        headers = {"Content-Type": "application/json"}
+        for body in (b'"\xff"', b"{"):
+            answer = client.post("/api/v1/tasks", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (422, "REQUEST_INVALID")
 
     def test_a_defect_shows_no_trace_of_the_code(
         self, world: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
