@@ -21,7 +21,7 @@ from app.settings import Settings
 from app.wiring import broker_url, build_context, database_url
 from pipeline import guard
 from pipeline.registry import CATALOGUE
-from worker import machine
+from worker import foreign, machine
 from worker.runner import Surroundings, run_task
 from worker.runs.scratch import sweep
 from worker.runs.supervisor import Limits
@@ -48,7 +48,7 @@ class StopFlag:
 
 
 def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | None = None) -> Celery:
-    """Return the Celery application with the one job there is.
+    """Return the Celery application with the job that runs tasks, and those that other services post.
 
     Args:
         settings: What the deployment chose.
@@ -59,7 +59,6 @@ def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | No
     celery = Celery("volcal", set_as_current=False)
     longest = settings.run_timeout_s + _MARGIN_S
     celery.conf.update(common_settings() | broker_settings(broker_url(settings), visibility_s=longest))
-    celery.conf.update(result_backend=settings.result_backend)
     celery.conf.update(
         task_acks_late=True,
         task_reject_on_worker_lost=True,
@@ -95,6 +94,7 @@ def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | No
         context, here = parts()
         run_task(context, wanted, here, due)
 
+    foreign.register(celery, settings, stopping=stopping.is_set)
     return celery
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": "app.cli.doctor:doctor",
     "submit": "app.cli.client:submit",
     "status": "app.cli.client:status",
+    "submit-job": "app.cli.jobs:submit_job",
     "cancel": "app.cli.client:cancel",
     "fetch": "app.cli.client:fetch",
 }

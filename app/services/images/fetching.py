@@ -1,7 +1,6 @@
 """Fetches the images of a request, some at a time, all within one budget of bytes and one deadline."""
 
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 
 from app.domain.errors import UrlRefused
 from app.services.images.errors import ImagesInvalid, ImageTooLarge, ImageUnavailable, ImageUrlRefused
-from app.services.images.parts import Fetcher, ImageLimits
+from app.services.images.parts import Fetcher, ImageLimits, Until
 from app.services.images.schemas import SourceImage
 
 _HANDS = 6  # images at a time
@@ -54,7 +53,7 @@ class _Counted(FileIO):
 
 
 def fetch_all(
-    fetcher: Fetcher, images: Sequence[SourceImage], folder: Path, limits: ImageLimits, *, deadline: float
+    fetcher: Fetcher, images: Sequence[SourceImage], folder: Path, limits: ImageLimits, until: Until
 ) -> list[Path]:
     """Fetch every image into a file of its own; return the paths in the images' order.
 
@@ -63,14 +62,15 @@ def fetch_all(
         images: What.
         folder: Where to.
         limits: Of bytes and time.
-        deadline: When all must be there, by the monotonic clock.
+        until: When all must be there.
 
     Raises:
         ImagesInvalid: What is wrong with the first one that cannot be had; the rest is given up.
+        Stopped: If the request is to be given up.
     """
     share = _Share(limits.total_bytes)
     paths = [folder / f"{number}.image" for number in range(len(images))]
-    fetch = partial(_fetch, fetcher, share=share, limits=limits, deadline=deadline)
+    fetch = partial(_fetch, fetcher, share=share, limits=limits, until=until)
     with ThreadPoolExecutor(_HANDS, thread_name_prefix="image") as pool:
         coming = [pool.submit(fetch, image, path) for image, path in zip(images, paths, strict=True)]
         wait(coming, return_when=FIRST_EXCEPTION)
@@ -82,10 +82,9 @@ def fetch_all(
 
 
 def _fetch(
-    fetcher: Fetcher, image: SourceImage, path: Path, *, share: _Share, limits: ImageLimits, deadline: float
+    fetcher: Fetcher, image: SourceImage, path: Path, *, share: _Share, limits: ImageLimits, until: Until
 ) -> None:
-    left_s = deadline - time.monotonic()
-    if left_s <= 0:
+    if not (left_s := until.left_s()):
         raise ImageUnavailable(image.id, "The time for all images of the request was over.")
     try:
         with _Counted(path, share) as into:

@@ -1,11 +1,16 @@
 """What image pipelines need of the outside."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from pipeline.images import PIPELINES
 from pipeline.images.contracts import ImagePipeline
+
+
+class Stopped(Exception):
+    """Whoever looks at the images was asked to stop; the request is as it was."""
 
 
 class Fetcher(Protocol):
@@ -19,6 +24,29 @@ class Fetcher(Protocol):
             OSError: If it has nothing, or not within the limits; the message says why in one line, and its ``reason``
                 is ``too_large`` if it has more.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """How long a request may go on.
+
+    Args:
+        deadline: When it is over, by the monotonic clock.
+        stopping: Whether it is to be given up before.
+    """
+
+    deadline: float
+    stopping: Callable[[], bool] = lambda: False
+
+    def left_s(self) -> float:
+        """Return for how long it may go on, seconds; 0 if its time is over.
+
+        Raises:
+            Stopped: If it is to be given up.
+        """
+        if self.stopping():
+            raise Stopped
+        return max(0.0, self.deadline - time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from app.services.images.errors import (
     ImageUnreadable,
 )
 from app.services.images.fetching import fetch_all
-from app.services.images.parts import Images
+from app.services.images.parts import Images, Until
 from app.services.images.sandbox import Report
 from app.services.images.schemas import DetectionOut, ProcessRequest, ProcessResponse, algorithm_of
 from pipeline.errors import InputInvalid, InputTooLarge, OutOfMemory
@@ -35,17 +35,25 @@ _KINDS: dict[str, type[ImagesInvalid]] = {
 }
 
 
-def process(images: Images, request: ProcessRequest, *, seconds: float | None = None) -> ProcessResponse:
+def process(
+    images: Images,
+    request: ProcessRequest,
+    *,
+    seconds: float | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> ProcessResponse:
     """Fetch the images of a request, look at each, and return what was found.
 
     Args:
         images: The pipelines, and what they need.
         request: What to do.
         seconds: Longest time, fetching included; None is that of a client that waits.
+        stopping: Whether to give up, since the process is to end.
 
     Raises:
         ImagesInvalid: If it cannot be done; names the image and what to do about it.
         OptionsInvalid: If the config does not fit the pipeline.
+        Stopped: If it was asked to stop meanwhile.
     """
     began = time.monotonic()
     deadline = began + (images.limits.total_s if seconds is None else seconds)
@@ -54,14 +62,15 @@ def process(images: Images, request: ProcessRequest, *, seconds: float | None = 
     if request.source_images:
         with tempfile.TemporaryDirectory(prefix="volcal-images-", ignore_cleanup_errors=True) as folder:
             place = Path(folder)
-            paths = fetch_all(images.fetcher, request.source_images, place, images.limits, deadline=deadline)
+            until = Until(deadline, stopping)
+            paths = fetch_all(images.fetcher, request.source_images, place, images.limits, until)
             job = {
                 "pipeline": pipeline.slug,
                 "config": config,
                 "max_pixels": images.limits.pixels,
                 "images": _listed(request, paths),
             }
-            report = sandbox.run(job, place, seconds=max(0.1, deadline - time.monotonic()))
+            report = sandbox.run(job, place, until)
         detections = _found(request, report)
     seconds_taken = time.monotonic() - began
     log.info(

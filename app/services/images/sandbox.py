@@ -5,13 +5,13 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.services.images.parts import Until
 from pipeline import guard
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ _KEPT = {"PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH"}
 _KEPT_PREFIXES = ("PYTHON", "COVERAGE")
 _TAIL = 4000
 _CPU_MARGIN_S = 5
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,19 @@ class Report:
     how: str | None = None
 
 
-def run(job: Mapping[str, Any], folder: Path, *, seconds: float) -> Report:
+def run(job: Mapping[str, Any], folder: Path, until: Until) -> Report:
     """Run ``pipeline.images`` on a job; no process of it is left afterwards.
 
     Args:
         job: As ``pipeline.images.child`` reads it.
         folder: An empty folder of this job's own.
-        seconds: Longest time.
+        until: When it must be done.
+
+    Raises:
+        Stopped: If the request is to be given up.
     """
     path, out, err = (folder / name for name in ("job.json", "events", "log"))
-    path.write_text(json.dumps({**job, "cpu_s": int(seconds) + _CPU_MARGIN_S}))
-    deadline = time.monotonic() + seconds
+    path.write_text(json.dumps({**job, "cpu_s": int(until.left_s()) + _CPU_MARGIN_S}))
     with out.open("wb") as events, err.open("wb") as told:
         process = subprocess.Popen(
             # -P: the working folder holds strangers' files, none of which may be imported
@@ -61,11 +64,8 @@ def run(job: Mapping[str, Any], folder: Path, *, seconds: float) -> Report:
             stderr=told,
             start_new_session=True,
         )
-        how: str | None = "timeout"
         try:
-            with suppress(subprocess.TimeoutExpired):
-                status = process.wait(timeout=max(0.0, deadline - time.monotonic()))
-                how = None if status == 0 else f"exit status {status}" if status > 0 else f"signal {-status}"
+            how = _wait(process, until)
         finally:
             process.kill()  # no harm if it has ended
             process.wait()
@@ -73,6 +73,15 @@ def run(job: Mapping[str, Any], folder: Path, *, seconds: float) -> Report:
     if how is not None and (tail := err.read_text(errors="replace")[-_TAIL:]):
         log.error("an image pipeline ended by %s:\n%s", how, tail)
     return _report(_events(out), how)
+
+
+def _wait(process: subprocess.Popen[bytes], until: Until) -> str | None:
+    """Return how a process ended, None if well; ``timeout`` if it has not."""
+    while left_s := until.left_s():
+        with suppress(subprocess.TimeoutExpired):
+            status = process.wait(timeout=min(left_s, _LOOK_EVERY_S))
+            return None if status == 0 else f"exit status {status}" if status > 0 else f"signal {-status}"
+    return "timeout"
 
 
 def _environment(outer: Mapping[str, str]) -> dict[str, str]:
