@@ -77,9 +77,7 @@ def register(celery: Celery, settings: Settings, *, stopping: Callable[[], bool]
         except Stopped:
             raise Reject("the worker stops", requeue=True) from None
         if not callback_url and not settings.result_backend:
-            log.warning(
-                "a result goes nowhere: no callback, and no CELERY_RESULT_BACKEND", extra={"job": self.request.id}
-            )
+            log.warning("a result goes nowhere: no callback, no CELERY_RESULT_BACKEND", extra={"job": self.request.id})
         if callback_url:
             queue = (self.request.delivery_info or {}).get("routing_key")
             tell_results.apply_async((callback_url, result), queue=queue, ignore_result=True)
@@ -99,6 +97,10 @@ def register(celery: Celery, settings: Settings, *, stopping: Callable[[], bool]
         else:
             log.warning("results not told: %s", said, extra=about)
 
+    _register_small(celery)
+
+
+def _register_small(celery: Celery) -> None:
     @celery.task(name=HEALTH, ignore_result=False)
     def health_check() -> dict[str, str]:
         return {"status": "healthy", "message": "Celery worker is running"}

@@ -176,3 +176,12 @@ def test_what_cannot_be_meant_is_refused(environment: Any, name: str, value: str
     environment(**{name: value})
     with pytest.raises(ValidationError, match=why):
         Settings(_env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [({}, "INFO"), ({"LOG_LEVEL": "debug"}, "DEBUG"), ({"LOG_LEVEL": "ERROR", "VOLCAL_LOG_LEVEL": "INFO"}, "INFO")],
+)
+def test_the_level_of_logs_goes_by_its_common_name_too(environment: Any, given: dict[str, str], level: str) -> None:
+    environment(**given)
+    assert Settings(_env_file=None).log_level == level  # type: ignore[call-arg]

@@ -23,7 +23,7 @@ DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 PROFILES = ("--profile", "*")
 ONE_SHOT = {"migrate", "minio-owner"}
 ROOTS = {"minio-owner"}  # gives the store's volume to the store's user, with the one right that this needs
-OURS = {"gateway", "worker", "beat", "migrate"}
+OURS = {"gateway", "worker", "beat", "migrate", "ml_backend_worker"}
 
 
 def compose(*arguments: str, **variables: str) -> str:
@@ -122,6 +122,9 @@ def test_an_example_taken_as_it_is_changes_nothing(tmp_path: Path) -> None:
         told, before = dict(service.get("environment", {})), dict(services()[name].get("environment", {}))
         for environment in (told, before):
             environment.pop("VOLCAL_TUS_PUBLIC_ENDPOINT", None)  # said there, derived here
+            for name_of_server in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+                if name == "ml_backend_worker":  # which works for whichever is named
+                    environment.pop(name_of_server)
         assert told == before
         assert service | {"environment": 0} == services()[name] | {"environment": 0}
 
@@ -186,15 +189,19 @@ def test_ports_that_everybody_reaches_are_nginx_alone() -> None:
     for name, service in services().items():
         for port in service.get("ports", []):
             assert name == "nginx" or port.get("host_ip") == "127.0.0.1", name
-    assert {port["target"]: port["published"] for port in services()["nginx"]["ports"]} == {
-        8000: "8000",
-        8443: "8443",
-        9000: "9000",
-        9443: "9443",
+    assert {(port["published"], port["target"]) for port in services()["nginx"]["ports"]} == {
+        ("8000", 8000),
+        ("2000", 8000),  # where clients of the image pipelines look
+        ("8443", 8443),
+        ("9000", 9000),
+        ("9443", 9443),
     }
-    for name in ("db", "redis", "minio", "tusd", "gateway"):
+    for name in ("db", "redis", "minio", "tusd", "migrate"):
         assert not services()[name].get("ports")
         assert list(services()[name]["networks"]) == ["internal"]
+    for name in ("gateway", "worker", "beat"):  # they call what users name by URL
+        assert not services()[name].get("ports")
+        assert set(services()[name]["networks"]) == {"internal", "outward"}
     assert described()["networks"]["internal"]["internal"] is True
 
 
@@ -220,7 +227,18 @@ def test_the_profiles_hold_what_they_promise() -> None:
 
     assert {"gateway", "worker", "beat", "migrate", "db", "redis", "tusd", "minio", "nginx", "flower"} <= of()
     assert of("monitoring") - of() == {"prometheus", "grafana"}
-    assert of("test") - of() == {"test_rabbitmq", "test_redis"}
+    assert of("test") - of() == {"test_rabbitmq", "test_redis", "ml_backend_worker"}
+
+
+def test_a_worker_for_jobs_of_others_needs_their_broker_and_nothing_else_here() -> None:
+    outside = {"CELERY_BROKER_URL": "amqp://u:p@far:5672/v", "CELERY_RESULT_BACKEND": "redis://far:6379/0"}
+    alone = json.loads(compose("config", "--format=json", "ml_backend_worker", **outside))["services"]
+    assert set(alone) == {"ml_backend_worker"}
+    assert outside.items() <= alone["ml_backend_worker"]["environment"].items()
+    tried = services()["ml_backend_worker"]
+    assert tried["environment"]["CELERY_BROKER_URL"] == "amqp://guest:guest@test_rabbitmq:5672//"
+    assert tried["environment"]["CELERY_RESULT_BACKEND"] == "redis://test_redis:6379/0"
+    assert tried["image"] == services()["worker"]["image"]
 
 
 def test_tusd_is_told_what_the_gateway_counts_on() -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from socket import socket
+from threading import Event
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ from celery.result import AsyncResult
 from app.domain.callbacks import signature
 from tests.brokers.conftest import Deployment, Part
 from tests.images import image_server, picture
-from tests.receivers import Receiver, answer, in_turn
+from tests.receivers import Receiver, Request, answer, in_turn
 from tests.servers.base import wait_for
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.redis import Redis
@@ -110,6 +112,33 @@ def test_a_receiver_that_never_hears_is_given_up_and_the_result_stays(
     wait_for(lambda: "results not told: the receiver answered 500" in here.worker.log.read_text(), "the giving up")
     assert len(receiver.requests) == 3
     assert posted.get(timeout=60)["detections"][0]["bbox"] == BOX
+
+
+def test_a_worker_that_stops_gives_its_job_back_and_another_does_it(
+    here: Deployment, foreign: Celery, web: Receiver
+) -> None:
+    held, released, react, before = Event(), Event(), web.react, len(web.requests)
+
+    def hold(connection: socket, request: Request) -> None:
+        held.set()
+        released.wait(30)
+        react(connection, request)
+
+    sources = [{"id": str(number), "url": f"{web.url}/moth.jpg"} for number in range(12)]  # more than come at once
+    web.react = hold
+    try:
+        posted = foreign.send_task("api.tasks.process_pipeline", args=[request_of(web, source_images=sources), None])
+        assert held.wait(60)
+        assert here.worker.process is not None
+        here.worker.process.terminate()
+        wait_for(lambda: not here.answering(), "the worker to stop listening")
+    finally:
+        web.react = react
+        released.set()
+    here.worker.stop()
+    here.wake()
+    assert len(posted.get(timeout=60)["detections"]) == 12
+    assert len(web.requests) - before > 12  # it was begun anew
 
 
 @pytest.mark.parametrize(
