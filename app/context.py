@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from app.db.session import UnitOfWork
 from app.domain.access import Caller
+from app.domain.fetching import FileSource
 from app.domain.ports import JobQueue, ObjectStore, RateLimiter, UploadGateway, WebClient
 from app.limiting.local import LocalLimiter
 from app.outbound import BoundedFetcher, GuardedClient
@@ -42,6 +43,8 @@ class Policy:
         quota_tasks: Unfinished tasks of one owner; 0 is no limit.
         quota_bytes: Bytes of one owner's files; 0 is no limit.
         idempotency_ttl_s: Seconds that an Idempotency-Key is kept.
+        fetch_attempts: How often in a row a fetch may bring no new byte before it is given up.
+        fetch_timeout_s: Seconds that fetching one file may take in all.
         cors_origins: Origins whose pages may read answers; ``*`` is all.
         ogc_wait_s: Seconds that an execution by OGC API - Processes waits for its result before a job is answered.
     """
@@ -69,6 +72,8 @@ class Policy:
     quota_tasks: int = 0
     quota_bytes: int = 0
     idempotency_ttl_s: int = 86_400
+    fetch_attempts: int = 10
+    fetch_timeout_s: float = 21_600.0
     cors_origins: tuple[str, ...] = ()
     ogc_wait_s: float = 60.0
 
@@ -86,6 +91,7 @@ class Context:
         policy: What the deployment chose.
         data_dir: Folder whose disk must not be full, as text; None if nothing is kept on this machine.
         web: Calls addresses that users name.
+        sources: By scheme, who has files that are named by URLs.
         limiter: Counts requests.
         images: Image pipelines, and what they need.
         viewer: For whom this is: others' tasks do not exist then; None sees all, as workers do.
@@ -99,6 +105,7 @@ class Context:
     policy: Policy = Policy()
     data_dir: str | None = None
     web: WebClient = field(default_factory=GuardedClient)
+    sources: Mapping[str, FileSource] = field(default_factory=dict)
     limiter: RateLimiter = field(default_factory=LocalLimiter)
     images: Images = field(default_factory=lambda: Images(BoundedFetcher(GuardedClient())))
     viewer: Caller | None = None

@@ -156,6 +156,18 @@ class Settings(BaseSettings):
         description="Private hosts, host:port or networks that callbacks and what is fetched by URL may reach, with "
         "commas; none opens none.",
     )
+    fetch_buckets: str = Field(
+        default="",
+        description="Buckets of the object store, with commas, from which files named by s3:// URLs are fetched.",
+    )
+    fetch_attempts: int = Field(
+        default=10,
+        ge=1,
+        description="Attempts in a row at fetching a file that bring no new byte before it is given up.",
+    )
+    fetch_timeout_s: float = Field(
+        default=21_600.0, gt=0, description="Seconds that fetching one file may take in all."
+    )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Signs callbacks; none means one is derived from the secret key."
     )
@@ -266,6 +278,8 @@ class Settings(BaseSettings):
             raise ValueError("MINIO_ENDPOINT is set, but MINIO_ACCESS_KEY and MINIO_SECRET_KEY are not")
         if (self.broker_url or "").startswith("sentinel:") and not self.broker_master:
             raise ValueError("CELERY_BROKER_URL is of Sentinels, but VOLCAL_BROKER_MASTER does not name the master")
+        if self.s3_bucket in self.buckets():
+            raise ValueError("VOLCAL_FETCH_BUCKETS names VOLCAL_S3_BUCKET, where everybody's files are")
         if self.tus_endpoint and not self.s3_endpoint:
             raise ValueError("TUS_ENDPOINT is set, but MINIO_ENDPOINT is not: tusd keeps its files in the object store")
         if self.tus_endpoint and not self.hook_secret:
@@ -280,6 +294,10 @@ class Settings(BaseSettings):
                 "known to all; `volcal secrets >> .env` makes new ones"
             )
         return self
+
+    def buckets(self) -> list[str]:
+        """Return the buckets from which files are fetched."""
+        return [name for part in self.fetch_buckets.split(",") if (name := part.strip())]
 
     def fixed_keys(self) -> list[tuple[str, str]]:
         """Return owner and key of each key of the settings."""

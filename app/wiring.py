@@ -10,9 +10,10 @@ from urllib.parse import quote
 from app.context import Context, Policy
 from app.db.session import make_engine
 from app.domain.access import Caller, digest_of, scopes_of
+from app.domain.fetching import FileSource
 from app.domain.ports import ObjectStore, RateLimiter, UploadGateway
 from app.limiting.local import LocalLimiter
-from app.outbound import AllowList, BoundedFetcher, GuardedClient, Limits
+from app.outbound import AllowList, BoundedFetcher, GuardedClient, Limits, WebFiles
 from app.queue.celery import CeleryQueue
 from app.services.images.parts import ImageLimits, Images
 from app.settings import Settings
@@ -50,10 +51,30 @@ def build_context(settings: Settings) -> Context:
         catalogue=CATALOGUE,
         policy=_policy(settings, base_url),
         data_dir=None if is_remote(settings) else str(root),
-        web=build_web(settings),
+        web=(web := build_web(settings)),
+        sources=_sources(settings, web),
         limiter=_limiter(settings),
         images=build_images(settings),
     )
+
+
+def _sources(settings: Settings, web: GuardedClient) -> dict[str, FileSource]:
+    limits = Limits(
+        max_bytes=settings.max_upload_bytes,
+        total_s=settings.fetch_timeout_s,
+        idle_s=30.0,
+        connect_s=10.0,
+        least_rate=1024.0,  # bytes a second: who is slower holds a place that others wait for
+    )
+    files = WebFiles(web, limits)
+    sources: dict[str, FileSource] = {"http": files, "https": files}
+    if settings.s3_endpoint is not None and settings.buckets():
+        from app.storage.s3_source import BucketFiles
+
+        sources["s3"] = BucketFiles(
+            _s3_store(settings).bulk, settings.s3_endpoint, settings.buckets(), settings.max_upload_bytes
+        )
+    return sources
 
 
 def build_web(settings: Settings) -> GuardedClient:
@@ -168,6 +189,8 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         cors_origins=tuple(filter(None, (origin.strip() for origin in settings.cors_origins.split(",")))),
         public_url=base_url,
         idempotency_ttl_s=settings.idempotency_ttl_s,
+        fetch_attempts=settings.fetch_attempts,
+        fetch_timeout_s=settings.fetch_timeout_s,
         link_ttl_s=settings.link_ttl_s,
         upload_ttl_s=settings.upload_ttl_s,
         max_upload_bytes=settings.max_upload_bytes,

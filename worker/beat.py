@@ -7,18 +7,20 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import text
 
 from app.context import Context
 from app.services import janitor
 from worker.courier import Courier
+from worker.fetcher import Fetcher
 from worker.signs import leave, sign
 
 log = logging.getLogger(__name__)
 
 
-def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
+def beat(context: Context, *, every_s: float, stop: threading.Event, fetching: Path | None = None) -> None:
     """Reap until asked to stop; a round that fails is logged, and the next one comes.
 
     Several may run at once: every step of a round is a compare-and-set.
@@ -27,13 +29,18 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
         context: The application's parts.
         every_s: Seconds between rounds.
         stop: Set to end it.
+        fetching: Folder for files that are fetched from URLs; None fetches none.
     """
     log.info("looking for lost tasks every %g s", every_s)
     _guarded(lambda: _account(context, janitor.Report()), "say that it lives")
     # Ring for whatever is pending: who came back just now, broker or worker, may have lost its messages.
     _guarded(lambda: janitor.rouse(context, _now(context)), "ring for the pending tasks")
-    courier = threading.Thread(target=Courier(context).run, args=(stop,), name="courier", daemon=True)
-    courier.start()
+    errands = [threading.Thread(target=Courier(context).run, args=(stop,), name="courier", daemon=True)]
+    if fetching is not None:
+        fetcher = Fetcher(context, fetching)
+        errands.append(threading.Thread(target=fetcher.run, args=(stop,), name="fetcher", daemon=True))
+    for errand in errands:
+        errand.start()
     clock, failing = _Clock(), False
     while not stop.wait(every_s):
         # While the machine slept or the database was away nobody could renew a lease: give the living time to.
@@ -48,7 +55,8 @@ def beat(context: Context, *, every_s: float, stop: threading.Event) -> None:
             failing = True
         else:
             failing = False
-    courier.join()
+    for errand in errands:
+        errand.join()
     _guarded(lambda: leave(context.engine, "beat", socket.gethostname()), "say that it stops")
 
 

@@ -130,7 +130,7 @@ volumes, each with a 95 % interval, and pictures.
 
 1. `POST /create_task` (or `POST /api/v1/tasks`) opens a task and an upload URL for each file.
 2. Send each file by [tus 1.0](https://tus.io): `HEAD` says where to continue, `PATCH` appends. The length may be
-   told with the first `PATCH` (`Upload-Length`).
+   told with the first `PATCH` (`Upload-Length`). Or name a file by a URL (`inputs`), and the service fetches it.
 3. Each file is looked at when it has arrived; a bad one ends the task in `error` with a code and a remedy, and
    `POST /api/v1/tasks/{id}/uploads/{label}` gives a fresh URL for it. Once all files are there the task starts.
 4. Poll `GET /query_task/{id}` (or `GET /api/v1/tasks/{id}`) until `done`, `error` or `killed`.

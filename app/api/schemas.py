@@ -40,6 +40,14 @@ class TaskIn(_Body):
     options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the pipeline; GET /api/v1/pipelines/{name} has their schema."
     )
+    inputs: dict[Annotated[str, Field(max_length=32)], Annotated[str, Field(max_length=2048)]] = Field(
+        default_factory=dict,
+        description="By label, URLs of files that the service is to fetch: https, http, or s3 where that is allowed. "
+        "The others are uploaded.",
+        examples=[
+            {"pre": "https://surveys.example.com/week-13.laz", "post": "https://surveys.example.com/week-14.laz"}
+        ],
+    )
     callback_url: str | None = Field(
         default=None,
         max_length=2048,
@@ -54,10 +62,16 @@ class TaskIn(_Body):
 
 
 class UploadIn(_Body):
-    """The file that will be sent."""
+    """The file that will be sent, or fetched."""
 
     filename: PlainText = Field(
         default="", max_length=255, description="Its name, for messages and to tell formats apart.", examples=["a.laz"]
+    )
+    url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="Where it is, if it is to be fetched instead of sent.",
+        examples=["https://surveys.example.com/week-14.laz"],
     )
 
 
@@ -89,6 +103,10 @@ class UploadOut(BaseModel):
     size: int | None = Field(description="Bytes in all, once the file is whole.")
     filename: str = ""
     url: str | None = Field(default=None, description="Where to send the bytes by tus, while the upload is open.")
+    source: str | None = Field(
+        default=None, description="Host that it is fetched from, if it was named by a URL.", examples=["example.org"]
+    )
+    length: int | None = Field(default=None, description="Bytes in all, as that host says.")
     error: ErrorOut | None = None
 
     @classmethod
@@ -100,12 +118,16 @@ class UploadOut(BaseModel):
             offset=_offset(context, upload) if is_open else upload.size or 0,
             size=upload.size,
             filename=upload.filename,
-            url=context.uploads.url(upload.handle) if is_open else None,
+            url=context.uploads.url(upload.handle) if is_open and not upload.source else None,
+            source=upload.source or None,
+            length=upload.length,
             error=None if upload.error is None else ErrorOut(**upload.error),
         )
 
 
 def _offset(context: Context, upload: Upload) -> int | None:
+    if upload.source:
+        return upload.received
     try:
         return context.uploads.offset(upload.handle) or 0
     except OSError as error:  # the store is away: a task can be looked at nevertheless
@@ -224,10 +246,12 @@ class TicketOut(BaseModel):
     """Where to send a file."""
 
     label: str = Field(examples=["shp"])
-    url: str = Field(
-        description="A tus 1.0 upload of deferred length: HEAD asks for the offset, PATCH appends.",
+    url: str | None = Field(
+        description="A tus 1.0 upload of deferred length: HEAD asks for the offset, PATCH appends; null for a file "
+        "that is fetched.",
         examples=["http://127.0.0.1:8000/files/2Qm0…"],
     )
+    source: str | None = Field(default=None, description="Host that it is fetched from.", examples=["example.org"])
 
 
 class TryOut(BaseModel):

@@ -156,6 +156,8 @@ def work(queues: str | None, concurrency: int, name: str, parent: int | None) ->
 def beat(parent: int | None) -> None:
     """Run the reaper alone: finds tasks whose worker, hook or message was lost, and puts them right.
 
+    It also does what leads outside: tells receivers that tasks ended, and fetches files that are named by URLs.
+
     Once a day it also deletes what nobody needs from the store, as `volcal tidy` does. One is enough; several do no
     harm.
     """
@@ -170,7 +172,8 @@ def beat(parent: int | None) -> None:
         signal.signal(number, lambda *_: stop.set())
     context = build_context(settings)
     tidying(context, every_s=settings.tidy_interval_s, stop=stop)
-    reap(context, every_s=settings.reap_interval_s, stop=stop)
+    fetching = settings.data_dir.resolve() / "fetching"
+    reap(context, every_s=settings.reap_interval_s, stop=stop, fetching=fetching)
 
 
 @click.group()

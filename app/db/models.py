@@ -93,13 +93,14 @@ class StepRun(Base):
 
 
 class Upload(Base):
-    """One file that a client sends; a label has at most one that is not superseded."""
+    """One file that a client sends, or names by a URL; a label has at most one that is not superseded."""
 
     __tablename__ = "uploads"
     __table_args__ = (
         Index("ix_uploads_task", "task_id"),
         Index("ix_uploads_handle", "handle"),
         Index("ix_uploads_state", "state"),
+        Index("ix_uploads_due", "due_at"),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)  # unguessable
@@ -113,6 +114,17 @@ class Upload(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # Of one that is fetched from a URL instead:
+    source: Mapped[str] = mapped_column(String(255), default="", server_default="")  # host; empty: a client sends it
+    url: Mapped[str | None] = mapped_column(String(2048))  # while it is to be fetched; may hold a secret
+    received: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    reached: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # most that an attempt has left
+    length: Mapped[int | None] = mapped_column(BigInteger)  # as its host says
+    validator: Mapped[str] = mapped_column(String(512), default="", server_default="")  # of the version that is fetched
+    fence: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # grows with each claim
+    failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # in a row without a new byte
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # while it is claimed: when the claim runs out
+    moved_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when its last byte came
 
     task: Mapped[Task] = relationship(back_populates="uploads")
 

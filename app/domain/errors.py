@@ -360,7 +360,8 @@ class UrlRefused(Invalid):
     code = "URL_REFUSED"
 
     _WHY: ClassVar[dict[str, str]] = {
-        "scheme": "only http:// and https:// are taken",
+        "scheme": "only http:// and https:// are taken, and s3:// for files where the operator allows it",
+        "bucket": "its bucket is not open to this service (VOLCAL_FETCH_BUCKETS)",
         "form": "it is not a plain URL of at most 2048 characters",
         "login": "it holds a user or a password",
         "host": "its host is neither a name nor an address in the usual form",

@@ -3,6 +3,7 @@
 CANCELLED  the user asked for it
 LOST       its worker vanished as often as is allowed
 EXPIRED    its files did not arrive in time
+FETCH_FAILED  a file did not come from its URL
 
 The codes are public and frozen; those of a run are in ``pipeline.errors``, and ``docs/errors.md`` lists both.
 """
@@ -14,6 +15,7 @@ CODES = {
     "CANCELLED": "The user cancelled the task",
     "LOST": "The worker vanished while it ran the task, as often as is allowed",
     "EXPIRED": "The files did not arrive in time",
+    "FETCH_FAILED": "A file could not be fetched from its URL",
 }
 
 

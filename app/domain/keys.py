@@ -1,6 +1,7 @@
 """Where objects live in the store, and what may be a key at all."""
 
 import unicodedata
+from pathlib import PurePosixPath
 from uuid import UUID
 
 _LONGEST = 1024  # bytes, as S3 has it
@@ -53,3 +54,15 @@ def check_key(key: str) -> None:
         raise ValueError(f"{key[:200]!r} is not a key: it holds control characters or halves of characters")
     if len(key.encode()) > _LONGEST or any(len(part.encode()) > _LONGEST_PART for part in key.split("/")):
         raise ValueError(f"a key of {len(key)} characters is too long")
+
+
+def base_name(filename: str) -> str:
+    """Return a name that is safe as the last part of a path, which is all that others may choose.
+
+    >>> base_name("../../etc/a.laz"), base_name("a/..")
+    ('a.laz', '')
+    """
+    name = PurePosixPath(filename.replace("\\", "/")).name
+    if name in {".", ".."} or not name.isprintable():
+        return ""
+    return name.encode(errors="ignore")[-200:].decode(errors="ignore")

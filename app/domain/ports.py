@@ -35,6 +35,18 @@ class ObjectStore(Inventory, Protocol):
                 half-done stays.
         """
 
+    def adopt(self, key: str, source: Path, progress: Progress | None = None) -> None:
+        """Store the file at ``source`` as ``put`` does, and take it away from there: by moving it, where that does.
+
+        Args:
+            key: Where to.
+            source: The file; the caller gives it up.
+            progress: As for ``put``.
+
+        Raises:
+            FileNotFoundError: If there is no file at ``source``.
+        """
+
     def fetch(self, key: str, target: Path, progress: Progress | None = None) -> None:
         """Write the object to ``target``: all of it, or ``target`` is left as it was.
 

@@ -19,7 +19,7 @@ from app.domain import failures
 from app.domain.errors import TaskNotFound
 from app.domain.tasks import TaskState, UploadState
 from app.services import queries, tasks, uploads
-from app.services.intake import repeats
+from app.services.intake import arrivals, repeats
 
 if TYPE_CHECKING:
     from app.context import Context
@@ -201,7 +201,7 @@ def _waiting(context: "Context", created_before: datetime) -> list[tuple[Task, l
 def _look(context: "Context", task: Task, still_open: list[Upload]) -> TaskState:
     """Find what has arrived untold; a task for which nothing has costs no transaction."""
     spec = context.catalogue.get(task.pipeline)
-    came = any(context.uploads.received(upload.handle, key=upload.key) is not None for upload in still_open)
+    came = any(arrivals.arrived(context, upload) is not None for upload in still_open)
     if not came and spec is not None and any(upload.label in spec.labels for upload in still_open):
         return TaskState.WAITING
     return uploads.reconcile(context, task.id)
@@ -209,7 +209,7 @@ def _look(context: "Context", task: Task, still_open: list[Upload]) -> TaskState
 
 def _moves(context: "Context", still_open: list[Upload], since: datetime) -> bool:
     """Return whether bytes still come in, as over a bad line they may for longer than anybody thought."""
-    moments = [context.uploads.moved_at(upload.handle) for upload in still_open]
+    moments = [arrivals.moved_at(context, upload) for upload in still_open]
     return any(moment is not None and moment > since for moment in moments)
 
 

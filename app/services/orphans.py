@@ -280,6 +280,8 @@ def _is_before(upload: Upload, settled: datetime) -> bool:
 
 def _is_dead(context: "Context", upload: Upload) -> bool:
     """Return whether an open upload has lost what came of it; asked in this order, since it may end meanwhile."""
+    if upload.source:  # which is fetched anew, if need be
+        return False
     return context.uploads.offset(upload.handle) is None and context.store.size(upload.key) is None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from app.domain.errors import (
 from app.domain.keys import task_prefix
 from app.domain.tasks import TaskState
 from app.services import callbacks, queries, quotas, steps, uploads
+from app.services.intake import inputs as named
 from app.services.steps import StepView
 from app.services.uploads import Ticket
 
@@ -93,10 +95,11 @@ def create_task(
     options: dict[str, Any] | None = None,
     name: str = "",
     callback_url: str | None = None,
+    inputs: Mapping[str, str] | None = None,
     *,
     also: "Also | None" = None,
 ) -> tuple[Task, list[Ticket]]:
-    """Open a task and an upload for each file that it needs.
+    """Open a task, and an upload for each file that it needs and that is not named by a URL.
 
     Args:
         context: The application's parts.
@@ -104,16 +107,19 @@ def create_task(
         options: Options of the pipeline.
         name: For people.
         callback_url: Who is told when the task ends.
+        inputs: By label, URLs from which files are fetched, optional ones as well.
         also: Done in the transaction that makes the task; may raise to prevent it.
 
     Raises:
         PipelineNotFound: If there is no such pipeline.
         OptionsInvalid: If the options do not fit it.
-        UrlRefused: If the callback's URL may not be called.
+        UrlRefused: If the callback's URL may not be called, or nothing may be fetched from an input's.
+        LabelUnknown: If the pipeline takes no such file.
         TaskQuotaReached: If whoever asks has too many unfinished tasks.
         ByteQuotaReached: If their files hold too much.
     """
     spec = find_spec(context.catalogue, pipeline)
+    urls = named.check(context, spec, inputs or {})
     task = Task(
         id=uuid4(),
         owner=context.owner,
@@ -131,7 +137,8 @@ def create_task(
             quotas.check_bytes(work, context.policy, task.owner)
     tickets: list[Ticket] = []
     try:
-        for label in spec.labels:
+        task.uploads += [named.new_input(task.id, label, url) for label, url in urls.items()]
+        for label in (label for label in spec.labels if label not in urls):
             row, ticket = uploads.new_upload(context, task.id, label)
             task.uploads.append(row)
             tickets.append(ticket)
@@ -317,7 +324,7 @@ def purge(context: "Context", task_id: UUID) -> None:
     """Delete the files, then the rows, of a task that was marked as deleted; may be repeated."""
     with context.unit_of_work(read_only=True) as work:
         task = work.session.get(Task, task_id)
-        handles = [] if task is None else [upload.handle for upload in task.uploads]
+        handles = [] if task is None else [upload.handle for upload in task.uploads if not upload.source]
     for handle in handles:
         context.uploads.discard(handle)
     context.store.delete_prefix(task_prefix(task_id))

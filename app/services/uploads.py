@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,10 +20,11 @@ from app.db.models import Task, Upload
 from app.db.session import UnitOfWork
 from app.domain import failures
 from app.domain.errors import LabelUnknown, UploadClosed, UploadNotFound
-from app.domain.keys import input_key, upload_id_of
+from app.domain.keys import base_name, input_key, upload_id_of
 from app.domain.ports import ReceivedFile
 from app.domain.tasks import TaskState, UploadState
 from app.services import queries, quotas
+from app.services.intake.arrivals import arrived
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TAKES_FILES = (TaskState.WAITING, TaskState.ERROR)
+TAKES_FILES = (TaskState.WAITING, TaskState.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def new_upload(context: "Context", task_id: UUID, label: str, filename: str = ""
     The gateway comes first: a URL without a row is harmless, a row without a URL is not.
     """
     upload_id = secrets.token_urlsafe(24)
-    filename = _base_name(filename)
+    filename = base_name(filename)
     key = input_key(task_id, label, upload_id)
     handle = context.uploads.open(upload_id, key=key, filename=filename, task_id=task_id, label=label)
     row = Upload(
@@ -70,14 +70,6 @@ def new_upload(context: "Context", task_id: UUID, label: str, filename: str = ""
         created_at=queries.utc_now(),
     )
     return row, Ticket(upload_id, label, context.uploads.url(handle), handle)
-
-
-def _base_name(filename: str) -> str:
-    """Return a name that is safe as the last part of a path, which is all that a client may choose."""
-    name = PurePosixPath(filename.replace("\\", "/")).name
-    if name in {".", ".."} or not name.isprintable():
-        return ""
-    return name.encode()[-200:].decode(errors="ignore")
 
 
 def open_upload(context: "Context", task_id: UUID, label: str, filename: str = "") -> Ticket:
@@ -94,35 +86,54 @@ def open_upload(context: "Context", task_id: UUID, label: str, filename: str = "
     """
     with context.unit_of_work(read_only=True) as work:
         task = queries.get_task(work, task_id)
-        _check_open(context, task, label)
+        check_open(context, task, label)
         quotas.check_bytes(work, context.policy, task.owner)
     row, ticket = new_upload(context, task_id, label, filename)
     try:
-        with context.unit_of_work() as work:
-            task = queries.get_task(work, task_id, lock=True)
-            _check_open(context, task, label)
-            if task.state is TaskState.ERROR:  # it will wait again
-                quotas.check_tasks(work, context.policy, task.owner)
-            old = [u for u in task.uploads if u.label == label and u.state != UploadState.SUPERSEDED]
-            for upload in old:
-                upload.state = UploadState.SUPERSEDED
-            work.session.add(row)
-            work.session.flush()
-            _wait_again(work, task)
-            work.commit()
+        replace(context, row)
     except BaseException:
         context.uploads.discard(ticket.handle)
         raise
-    for upload in old:
-        discard(context, upload)
     return ticket
 
 
-def _check_open(context: "Context", task: Task, label: str) -> None:
+def replace(context: "Context", row: Upload) -> None:
+    """Add an upload whose label's others no longer count.
+
+    Raises:
+        VolcalError: As ``open_upload``.
+    """
+    with context.unit_of_work() as work:
+        task = queries.get_task(work, row.task_id, lock=True)
+        check_open(context, task, row.label)
+        if task.state is TaskState.ERROR:  # it will wait again
+            quotas.check_tasks(work, context.policy, task.owner)
+        old = [u for u in task.uploads if u.label == row.label and u.state != UploadState.SUPERSEDED]
+        for upload in old:
+            _supersede(upload)
+        work.session.add(row)
+        work.session.flush()
+        _wait_again(work, task)
+        work.commit()
+    for upload in old:
+        discard(context, upload)
+
+
+def _supersede(upload: Upload) -> None:
+    upload.state, upload.url, upload.due_at = UploadState.SUPERSEDED, None, None
+
+
+def check_open(context: "Context", task: Task, label: str) -> None:
+    """Refuse a file that a task does not take, or not now.
+
+    Raises:
+        LabelUnknown: If its pipeline takes no such file.
+        UploadClosed: If the task is queued, running or over.
+    """
     known = [slot.label for slot in context.catalogue[task.pipeline].inputs]
     if label not in known:
         raise LabelUnknown(label, known)
-    if task.state not in _TAKES_FILES:
+    if task.state not in TAKES_FILES:
         raise UploadClosed(f"The task is {task.state} and takes no files now.")
 
 
@@ -140,7 +151,8 @@ def _wait_again(work: UnitOfWork, task: Task) -> None:
 def discard(context: "Context", upload: Upload) -> None:
     """Forget the bytes of an upload that no longer counts; what cannot be deleted now costs disk, nothing else."""
     try:
-        context.uploads.discard(upload.handle)
+        if not upload.source:
+            context.uploads.discard(upload.handle)
         context.store.delete_prefix(upload.key)
     except Exception:
         log.exception("the bytes of an upload could not be deleted", extra={"upload_label": upload.label})
@@ -176,7 +188,7 @@ def finished(context: "Context", upload_id: str) -> TaskState | None:
         return settle_files(context, task.id)
     if task.state in (TaskState.DONE, TaskState.KILLED):
         return task.state
-    received = context.uploads.received(upload.handle, key=upload.key)
+    received = arrived(context, upload)
     if received is None:
         return None
     error = _inspect(context, task, upload, received)
@@ -234,6 +246,8 @@ def _record(work: UnitOfWork, upload_id: str, received: ReceivedFile, error: dic
             key=received.key,
             size=received.size,
             error=error,
+            url=None,
+            due_at=None,
             finished_at=queries.utc_now(),
         )
         .execution_options(synchronize_session=False)
@@ -264,9 +278,12 @@ def settle_files(context: "Context", task_id: UUID, *, news: bool = False) -> Ta
         task = queries.get_task(work, task_id)
         if task.state is not TaskState.WAITING:
             return task.state
-        files = {k: u for k, u in queries.current(task.uploads).items() if u.state == UploadState.FINISHED}
+        found = queries.current(task.uploads)
+        files = {k: u for k, u in found.items() if u.state == UploadState.FINISHED}
+        # an optional file that somebody named is waited for; one that a client may yet send is not
+        fetching = any(u.source and u.state == UploadState.OPEN for u in found.values())
     labels = context.catalogue[task.pipeline].labels
-    complete = all(label in files for label in labels)
+    complete = all(label in files for label in labels) and not fetching
     error = _check_together(context, task, files) if news or complete else None
     if error is None and not complete:
         return task.state
@@ -335,7 +352,7 @@ def expire(context: "Context", task_id: UUID, now: datetime, error: dict[str, An
             return False
         gone = list(fresh.uploads)
         for upload in gone:
-            upload.state = UploadState.SUPERSEDED
+            _supersede(upload)
         queries.settle(work, fresh, TaskState.KILLED, error, now)
         work.commit()
     for upload in gone:

@@ -68,10 +68,15 @@ class LocalStore:
         finally:
             partial.unlink(missing_ok=True)
 
-    def adopt(self, key: str, source: Path) -> None:
+    def adopt(self, key: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file at ``source`` by moving it here: no byte is copied on one file system.
 
         The caller gives the file up. After a crash it is whole in one of the two places.
+
+        Args:
+            key: Where to.
+            source: The file.
+            progress: See ``ObjectStore``; for what has to be copied.
 
         Raises:
             ValueError: If the key is not one.
@@ -82,7 +87,7 @@ class LocalStore:
             os.fsync(reading.fileno())
             same_file_system = os.fstat(reading.fileno()).st_dev == self._root.stat().st_dev
         if not same_file_system:
-            self.put(key, source)
+            self.put(key, source, progress)
             source.unlink(missing_ok=True)
             return
         self._publish(source, target)

@@ -85,18 +85,23 @@ class S3Store:
             return manager.upload(str(source), self.bucket, key, extra_args=more, subscribers=subscribers)
 
         with self._place.asking("PutObject"):
-            carry(self._bulk, begin, progress)
+            carry(self.bulk, begin, progress)
 
-    def adopt(self, key: str, source: Path) -> None:
+    def adopt(self, key: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file at ``source``, which is then deleted: the caller gives it up.
 
         After a crash it is whole in one of the two places.
+
+        Args:
+            key: Where to.
+            source: The file.
+            progress: See ``ObjectStore``.
 
         Raises:
             FileNotFoundError: If there is no file at ``source``.
             StoreUnavailable: If the store does not take it; ``source`` stays.
         """
-        self.put(key, source)
+        self.put(key, source, progress)
         source.unlink(missing_ok=True)
 
     def fetch(self, key: str, target: Path, progress: Progress | None = None) -> None:
@@ -121,7 +126,7 @@ class S3Store:
                     return manager.download(self.bucket, key, stream, subscribers=subscribers)
 
                 with self._place.asking("GetObject", key):
-                    size = carry(self._bulk, begin, progress)
+                    size = carry(self.bulk, begin, progress)
             if (found := partial_file.stat().st_size) != size:
                 raise StoreUnavailable(f"{found} bytes came of an object of {size}", passing=True)
             partial_file.replace(target)
@@ -257,7 +262,7 @@ class S3Store:
             prepare_bucket(self.client, self.bucket, region=self._region, unfinished_days=unfinished_days)
 
     @cached_property
-    def _bulk(self) -> Any:
+    def bulk(self) -> Any:
         """The client for gigabytes: more patient, and not needed by a gateway beside a tusd."""
         return self._client_of(self._endpoint, read_timeout_s=BULK_READ_TIMEOUT_S, attempts=3)
 

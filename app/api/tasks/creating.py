@@ -30,6 +30,7 @@ _ERRORS = (
     errors.PipelineNotFound("x", ["constant", "volume_change"]),
     errors.OptionsInvalid([{"field": "cell", "message": "Input should be greater than 0"}]),
     errors.UrlRefused("address"),
+    errors.LabelUnknown("x", ["pre", "post"]),
     IdempotencyKeyReused(),
     IdempotencyKeyBusy(),
     IdempotencyKeyInvalid(),
@@ -40,7 +41,10 @@ _ERRORS = (
     "",
     status_code=HTTPStatus.CREATED,
     summary="Create a task",
-    responses=examples(*_ERRORS, instance="/api/v1/tasks"),
+    responses={
+        **examples(*_ERRORS, instance="/api/v1/tasks"),
+        202: {"model": TaskOut, "description": "The task is created; the files named by URLs are being fetched."},
+    },
 )
 async def create(
     context: ContextDep,
@@ -55,15 +59,21 @@ async def create(
         ),
     ] = None,
 ) -> TaskOut:
-    """Open a task and an upload for each file that it needs; it starts by itself once they are all there."""
+    """Open a task and an upload for each file that it needs; it starts by itself once they are all there.
+
+    Files that ``inputs`` names by URLs are fetched by the service, and looked at like others; the answer is 202 then.
+    """
     task = await opening.run(_create, context, body or TaskIn(), idempotency_key)
+    if body is not None and body.inputs:
+        response.status_code = HTTPStatus.ACCEPTED
     response.headers["Location"] = f"{context.policy.public_url}/api/v1/tasks/{task.id}"
     return task
 
 
 def _create(context: Context, body: TaskIn, header: str | None) -> TaskOut:
     def make(also: Also | None = None) -> UUID:
-        task, _ = tasks.create_task(context, body.pipeline, body.options, body.name, body.callback_url, also=also)
+        more = (body.options, body.name, body.callback_url, body.inputs)
+        task, _ = tasks.create_task(context, body.pipeline, *more, also=also)
         return task.id
 
     if header is None:

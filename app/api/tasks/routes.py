@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from app.api.deps import ContextDep, OpeningDep, ReadDep, WorkDep
 from app.api.problems import examples
@@ -29,6 +29,7 @@ from app.api.tasks.looking import show_task
 from app.domain import errors
 from app.domain.tasks import TaskState
 from app.services import callbacks, queries, tasks, uploads
+from app.services.intake import inputs
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
 pipelines = APIRouter(prefix="/api/v1/pipelines", tags=["pipelines"])
@@ -62,18 +63,35 @@ def index(
     "/{task_id}/uploads/{label}",
     status_code=HTTPStatus.CREATED,
     summary="Get a fresh upload URL",
-    responses=examples(
-        _NO_TASK, errors.LabelUnknown("x", ["pre", "post"]), errors.UploadClosed("The task is done and takes no files.")
-    ),
+    responses={
+        **examples(
+            _NO_TASK,
+            errors.LabelUnknown("x", ["pre", "post"]),
+            errors.UploadClosed("The task is done and takes no files."),
+            errors.UrlRefused("address"),
+        ),
+        202: {"model": TicketOut, "description": "The file is being fetched."},
+    },
 )
 async def open_upload(
-    task_id: UUID, label: str, context: ContextDep, opening: OpeningDep, body: UploadIn | None = None
+    task_id: UUID,
+    label: str,
+    context: ContextDep,
+    opening: OpeningDep,
+    response: Response,
+    body: UploadIn | None = None,
 ) -> TicketOut:
     """Open a fresh upload; what was sent for this label before no longer counts.
 
-    A task that ended in ``error`` waits again. Optional files (``dbf``, ``prj``) are uploaded this way too.
+    A task that ended in ``error`` waits again. Optional files (``dbf``, ``prj``) are uploaded this way too. With a
+    ``url`` the file is fetched from there instead, and the answer is 202.
     """
-    ticket = await opening.run(uploads.open_upload, context, task_id, label, (body or UploadIn()).filename)
+    wanted = body or UploadIn()
+    if wanted.url is not None:
+        host = await opening.run(inputs.fetch_input, context, task_id, label, wanted.url, wanted.filename)
+        response.status_code = HTTPStatus.ACCEPTED
+        return TicketOut(label=label, url=None, source=host)
+    ticket = await opening.run(uploads.open_upload, context, task_id, label, wanted.filename)
     return TicketOut(label=ticket.label, url=ticket.url)
 
 

@@ -43,6 +43,7 @@ class Snapshot:
         started_at: When its run began.
         finished_at: When it ended.
         files: Of each upload its id, label and state, and its size once it is whole.
+        fetched: Bytes that have come of files which are fetched from URLs.
     """
 
     task_id: UUID
@@ -60,6 +61,7 @@ class Snapshot:
     started_at: datetime | None
     finished_at: datetime | None
     files: tuple[tuple[str, str, str, int | None], ...] = ()
+    fetched: int = 0
 
     @cached_property
     def tag(self) -> str:
@@ -123,7 +125,8 @@ def _take(work: UnitOfWork, ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
             queued_at=row.queued_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
-            files=tuple(files.get(row.id, ())),
+            files=tuple((file.id, file.label, file.state, file.size) for file in files.get(row.id, ())),
+            fetched=sum(file.received for file in files.get(row.id, ())),
         )
         for row in rows
     }
@@ -140,9 +143,9 @@ def _places(work: UnitOfWork, ids: Sequence[UUID]) -> dict[UUID, int]:
     return {row.id: row.place for row in found}
 
 
-def _files(work: UnitOfWork, ids: Sequence[UUID]) -> dict[UUID, list[tuple[str, str, str, int | None]]]:
-    query = select(Upload.task_id, Upload.id, Upload.label, Upload.state, Upload.size)
-    files: dict[UUID, list[tuple[str, str, str, int | None]]] = {}
-    for row in work.session.execute(query.where(Upload.task_id.in_(ids)).order_by(Upload.created_at, Upload.id)):
-        files.setdefault(row.task_id, []).append((row.id, row.label, row.state, row.size))
+def _files(work: UnitOfWork, ids: Sequence[UUID]) -> dict[UUID, list[Upload]]:
+    query = select(Upload).where(Upload.task_id.in_(ids)).order_by(Upload.created_at, Upload.id)
+    files: dict[UUID, list[Upload]] = {}
+    for upload in work.session.execute(query).scalars():
+        files.setdefault(upload.task_id, []).append(upload)
     return files
