@@ -9,7 +9,7 @@ JOBS ?= 3
 SIDE_BY_SIDE := --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install crosschecks demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-scale bench-accuracy bench-upload bench-soak bench-load clean
+.PHONY: help install crosschecks demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-scale bench-spread bench-accuracy bench-upload bench-soak bench-load clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench-speed: install ## Time `volcal run` at 0.5, 1 and 5 M points a cloud
 
 bench-scale: install ## Measure 10 and 100 M points a cloud in tiles: an hour of writing and running, 20 GB of disk
 	$(BIN)/python -m benchmarks.scale
+
+bench-spread: install ## Measure one worker against two on surveys in tiles, each on a core of its own
+	$(BIN)/python -m benchmarks.spread
 
 bench-accuracy: install ## Hold the method against synthetic pairs whose truth is known
 	$(BIN)/python -m benchmarks.accuracy --jobs 2

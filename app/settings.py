@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     queues: str = Field(
         default="", description="Queues that workers take jobs from, with commas; empty means every one there is."
     )
+    helpers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Other workers that are called to share the work on surveys in tiles; 0 means none.",
+    )
     task_events: bool = Field(default=False, description="Whether workers send the events that Flower shows.")
     public_url: str = Field(
         default="http://127.0.0.1:8000",

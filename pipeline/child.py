@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.contracts import Outcome, Run
 from pipeline.errors import Defect, OutOfMemory, PipelineError, StorageFull
 from pipeline.registry import CATALOGUE
+from pipeline.spread.commands import Commands
+from pipeline.spread.lead import Lead
 
 DONE, DEFECT, UNUSABLE = 0, 1, 2
 OUTCOME = "outcome.json"
@@ -39,6 +41,7 @@ class RunSpec(BaseModel):
     step: int = 0
     before: Path | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
+    spread: bool = False
 
 
 class Protocol:
@@ -75,12 +78,13 @@ class Protocol:
         self.send("progress", fraction=_within(fraction), stage=stage[:_LONGEST])
 
 
-def main(path: Path, protocol: Protocol) -> int:
+def main(path: Path, protocol: Protocol, commands: Commands | None = None) -> int:
     """Run what the spec at ``path`` says and return the exit status; the outcome lies beside the spec.
 
     Args:
         path: The spec, JSON as in ``RunSpec``.
         protocol: Where events go.
+        commands: The supervisor's answers, if the spec says that the run may spread its parts.
 
     Returns:
         0 if done, 2 if the input cannot be used or a cap was reached, 1 for a defect (its trace is on stderr).
@@ -89,7 +93,7 @@ def main(path: Path, protocol: Protocol) -> int:
     try:
         spec = RunSpec.model_validate_json(path.read_bytes())
         outdir = spec.outdir
-        outcome = _run(spec, protocol)
+        outcome = _run(spec, protocol, commands)
         _write(path.with_name(OUTCOME), outcome)
     except KeyboardInterrupt:
         return 130
@@ -143,13 +147,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def _run(spec: RunSpec, protocol: Protocol) -> Outcome:
+def _run(spec: RunSpec, protocol: Protocol, commands: Commands | None) -> Outcome:
     params = CATALOGUE[spec.pipeline].params.model_validate(spec.params)
     spec.outdir.mkdir(parents=True, exist_ok=True)
     protocol.report(0.0, "starting")
     runner = CATALOGUE.load(spec.pipeline, spec.step)
-    run = Run(spec.inputs, spec.outdir, spec.seed, protocol.report, spec.before, spec.facts)
-    return runner(run, params)
+    parts = spec.outdir / ".parts"
+    helpers = Lead(protocol.send, commands, spec.inputs, parts) if spec.spread and commands is not None else None
+    run = Run(spec.inputs, spec.outdir, spec.seed, protocol.report, spec.before, spec.facts, helpers)
+    try:
+        return runner(run, params)
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
 
 
 def _write(path: Path, outcome: Outcome) -> None:

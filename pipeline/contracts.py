@@ -1,6 +1,6 @@
 """What a pipeline is to everything around it; importing this loads no science."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -100,6 +100,57 @@ def _silent(fraction: float, stage: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """A part of a run that somebody else may do, on another machine.
+
+    Args:
+        arguments: What its function is called with, JSON.
+        inputs: Labels of the run's inputs that it reads.
+        files: Files of the run that it reads, by the names under which it finds them; they must not change any more.
+    """
+
+    arguments: Mapping[str, Any]
+    inputs: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the function of a job is given besides its arguments.
+
+    Args:
+        inputs: Path of each input that the job names, by its label.
+        files: Path of each file that the job names.
+        outdir: An empty folder for what it leaves: files, none of them in folders.
+    """
+
+    inputs: Mapping[str, Path]
+    files: Mapping[str, Path]
+    outdir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a job left: what its function returned, JSON, and its files by name."""
+
+    result: Any
+    files: Mapping[str, Path]
+
+
+class Helpers(Protocol):
+    """Those who may do parts of a run."""
+
+    def spread(self, function: str, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Announce jobs at once, and yield what each left, in their order; the caller does what nobody else has begun.
+
+        Args:
+            function: ``package.module:function``, called as ``function(part, **arguments)`` with a ``Part``. It
+                must give the same whoever does it.
+            jobs: What is to be done. The files of one that was yielded may be gone when the next one is.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run's surroundings; a pipeline reaches nothing that is not in here.
 
@@ -110,6 +161,7 @@ class Run:
         report: Called as the run goes on.
         before: Folder with the files of the step before this one; None in the first.
         facts: The document of the step before; empty in the first.
+        helpers: Who may do parts of it; None = the run does all by itself. The result never depends on it.
     """
 
     inputs: Mapping[str, Path]
@@ -118,6 +170,7 @@ class Run:
     report: Report = field(default=_silent)
     before: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    helpers: Helpers | None = None
 
 
 class Runner(Protocol):

@@ -38,7 +38,7 @@ class Catalogue(Mapping[str, Spec]):
 
     def load(self, name: str, step: int = 0) -> Runner:
         """Import the function behind a step of a pipeline, with whatever it needs."""
-        runner: Runner = _resolve(self[name].steps[step].runner)
+        runner: Runner = resolve(self[name].steps[step].runner)
         return runner
 
     @property
@@ -49,16 +49,17 @@ class Catalogue(Mapping[str, Spec]):
     def inspector(self, name: str) -> Any:
         """Import the function that checks one uploaded input; None if the pipeline has none."""
         target = self[name].inspector
-        return None if target is None else _resolve(target)
+        return None if target is None else resolve(target)
 
     def pairs(self, name: str) -> list[tuple[str, str, PairCheck]]:
         """Import the functions that check inputs against each other, with the labels they are for."""
-        return [(pair.first, pair.second, _resolve(pair.check)) for pair in self[name].pairs]
+        return [(pair.first, pair.second, resolve(pair.check)) for pair in self[name].pairs]
 
 
-def _resolve(target: str) -> Any:
+def resolve(target: str) -> Any:
+    """Import what ``package.module:name`` names."""
     module, _, name = target.partition(":")
     return getattr(import_module(module), name)
 
 
-CATALOGUE = Catalogue([volume_change.SPEC, testing.CONSTANT, testing.RELAY, testing.ECHO])
+CATALOGUE = Catalogue([volume_change.SPEC, testing.CONSTANT, testing.RELAY, testing.ECHO, testing.SHARED])

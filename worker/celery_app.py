@@ -4,6 +4,7 @@ import logging
 import mmap
 import os
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.nodenames import default_nodename, host_format
 
+from app.context import Context
 from app.db.session import make_engine
 from app.domain.ports import DEFAULT_QUEUE
 from app.observe import tracing
-from app.queue.celery import JOB, broker_settings, common_settings
+from app.queue.celery import HELP_JOB, JOB, broker_settings, common_settings
 from app.settings import Settings
 from app.wiring import broker_url, build_context, database_url
 from pipeline import guard
@@ -26,6 +28,7 @@ from worker.runner import Surroundings, run_task
 from worker.runs.scratch import sweep
 from worker.runs.supervisor import Limits
 from worker.signs import Signs
+from worker.spread.helping import help_task
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ class StopFlag:
 
 
 def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | None = None) -> Celery:
-    """Return the Celery application with the job that runs tasks, and those that other services post.
+    """Return the Celery application with the jobs that run tasks and help with them, and those of other services.
 
     Args:
         settings: What the deployment chose.
@@ -75,27 +78,44 @@ def make_celery(settings: Settings, *, concurrency: int = 1, stop: StopFlag | No
         task_send_sent_event=settings.task_events,
     )
 
-    @cache
-    def parts() -> tuple[Any, Surroundings]:
-        # Put together in the pool's process: connections do not survive a fork.
-        memory_mb = machine.memory_cap_mb(settings.run_memory_mb, runs=concurrency)
-        limits = Limits(settings.run_timeout_s, memory_mb, machine.threads(runs=concurrency))
-        return build_context(settings), Surroundings(
-            scratch_of(settings), limits, settings.heartbeat_s, stopping.is_set
-        )
+    parts = _parts(settings, concurrency, stopping)
 
     @celery.task(name=JOB, ignore_result=True)
     def run_task_job(task_id: str, step: int = 0) -> None:
-        try:
-            wanted, due = UUID(task_id), int(step)
-        except (ValueError, AttributeError, TypeError):
-            log.warning("a job without a task: %r", task_id)
-            return
-        context, here = parts()
-        run_task(context, wanted, here, due)
+        if (asked := _asked(task_id, step)) is not None:
+            context, here = parts()
+            run_task(context, asked[0], here, asked[1])
+
+    @celery.task(name=HELP_JOB, ignore_result=True)
+    def help_task_job(task_id: str, fence: int) -> None:
+        if (asked := _asked(task_id, fence)) is not None:
+            help_task(parts()[0], *asked, parts()[1])
 
     foreign.register(celery, settings, stopping=stopping.is_set)
     return celery
+
+
+def _parts(settings: Settings, concurrency: int, stopping: StopFlag) -> Callable[[], tuple[Context, Surroundings]]:
+    """Return a function that puts the application together once, in the pool's process that needs it."""
+
+    @cache
+    def parts() -> tuple[Context, Surroundings]:  # connections do not survive a fork
+        memory_mb = machine.memory_cap_mb(settings.run_memory_mb, runs=concurrency)
+        limits = Limits(settings.run_timeout_s, memory_mb, machine.threads(runs=concurrency))
+        scratch = scratch_of(settings)
+        here = Surroundings(scratch, limits, settings.heartbeat_s, stopping.is_set, helpers=settings.helpers)
+        return build_context(settings), here
+
+    return parts
+
+
+def _asked(task_id: str, number: int) -> tuple[UUID, int] | None:
+    """Return what a job is about; None if it was not posted by us."""
+    try:
+        return UUID(task_id), int(number)
+    except (ValueError, AttributeError, TypeError):
+        log.warning("a job without a task: %r", task_id)
+        return None
 
 
 def work(settings: Settings, *, queues: str, concurrency: int, name: str = "volcal@%h") -> int:

@@ -28,6 +28,7 @@ from worker.runs.pulse import Pulse
 from worker.runs.scratch import scratch_folder
 from worker.runs.stages import Stages
 from worker.runs.supervisor import Ending, EndKind, Limits, supervise
+from worker.spread.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Surroundings:
         heartbeat_s: Seconds between heartbeats.
         stopping: Whether the worker was asked to stop.
         name: Who runs it, for people to read.
+        helpers: How many other workers to call for help with the parts of a run; 0 = none.
     """
 
     scratch: Path
@@ -57,6 +59,7 @@ class Surroundings:
     heartbeat_s: float = 2.0
     stopping: Callable[[], bool] = lambda: False
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    helpers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +185,10 @@ def _attempt(context: Context, turn: Turn, here: Surroundings, pulse: Pulse, sta
                 step=lease.step,
                 before=before,
                 facts={} if turn.before is None else turn.before.document,
+                spread=here.helpers > 0,
             )
             stages.tell("starting")
-            ending = supervise(
-                spec,
-                workdir=work,
-                limits=here.limits,
-                heartbeat=pulse.tell,
-                stopping=here.stopping,
-                on_stage=stages.tell,
-            )
+            ending = _supervised(context, turn, spec, work, here, pulse, stages)
             if ending.kind is not EndKind.DONE:
                 return ending
             stages.tell("storing")
@@ -206,6 +203,27 @@ def _attempt(context: Context, turn: Turn, here: Surroundings, pulse: Pulse, sta
         remedy = "Look into the worker's log, mend the storage or the disk, then restart the task."
         message = f"The worker could not read or write its files: {type(error).__name__}: {error}"
         return Ending(EndKind.FAILED, error=StorageFull(message[:2000], remedy=remedy).document())
+
+
+def _supervised(
+    context: Context, turn: Turn, spec: RunSpec, workdir: Path, here: Surroundings, pulse: Pulse, stages: Stages
+) -> Ending:
+    """Run, sharing parts with others where this worker may."""
+    where = turn.steps[turn.lease.step].queue
+    sharing = Sharing(context, turn.lease, helpers=here.helpers, queue=where) if spec.spread else None
+    try:
+        return supervise(
+            spec,
+            workdir=workdir,
+            limits=here.limits,
+            heartbeat=pulse.tell,
+            stopping=here.stopping,
+            on_stage=stages.tell,
+            conversation=sharing,
+        )
+    finally:
+        if sharing is not None:
+            sharing.tidy()
 
 
 class _Unusable(Exception):

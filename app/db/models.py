@@ -92,6 +92,22 @@ class StepRun(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # as that of a task
 
 
+class TaskPart(Base):
+    """A part of a task under way that another worker than the one that runs it may do."""
+
+    __tablename__ = "task_parts"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    fence: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # of the lease that shares it
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(Integer, default=0)  # of helpers
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)  # of a helper; null: the lead does it itself
+    worker: Mapped[str] = mapped_column(String(128), default="")
+    job: Mapped[dict[str, Any]] = mapped_column(JSON)  # function, arguments, inputs, files
+    left: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # what a helper left: result, files
+
+
 class Upload(Base):
     """One file that a client sends, or names by a URL; a label has at most one that is not superseded."""
 

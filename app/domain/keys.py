@@ -40,6 +40,15 @@ def output_key(task_id: UUID, fence: int, name: str) -> str:
     return f"{task_prefix(task_id)}out/{fence}/{name}"
 
 
+def part_key(task_id: UUID, fence: int, name: str) -> str:
+    """Return where a file goes that workers share while one of them runs the task.
+
+    >>> part_key(UUID(int=7), 2, "0/points")
+    'tasks/00000000-0000-0000-0000-000000000007/parts/2/0/points'
+    """
+    return f"{task_prefix(task_id)}parts/{fence}/{name}"
+
+
 def check_key(key: str) -> None:
     """Refuse what is no key in every store, so that what works in one works in all.
 

@@ -47,6 +47,15 @@ class ObjectStore(Inventory, Protocol):
             FileNotFoundError: If there is no file at ``source``.
         """
 
+    def lend(self, key: str, source: Path, progress: Progress | None = None) -> None:
+        """Store a file that will not change any more and is needed for minutes: at no cost where that can be.
+
+        Args:
+            key: Where to.
+            source: The file; it stays the caller's, who may delete it but must not write into it.
+            progress: As for ``put``.
+        """
+
     def fetch(self, key: str, target: Path, progress: Progress | None = None) -> None:
         """Write the object to ``target``: all of it, or ``target`` is left as it was.
 
@@ -86,6 +95,16 @@ class JobQueue(Protocol):
             task_id: Which task.
             step: Which of its pipeline's steps is due; a bell for another one is not heard.
             queue: Where it waits; empty = the default queue.
+        """
+
+    def call_helpers(self, task_id: UUID, fence: int, count: int, queue: str = "") -> None:
+        """Ring for so many workers to help the one that runs a task; nobody is missed if none hears it.
+
+        Args:
+            task_id: Which task.
+            fence: Of the lease under which it is run.
+            count: How many.
+            queue: Where the task's step waits; empty = the default queue.
         """
 
 

@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 from app.domain.ports import DEFAULT_QUEUE
 
 JOB = "volcal.run_task"
+HELP_JOB = "volcal.help_task"
 _FOLDER = "filesystem"
 _SENTINEL = "sentinel"
 _REDIS = {"redis", "rediss", _SENTINEL}
@@ -126,10 +127,22 @@ class CeleryQueue:
         Raises:
             OSError: If the broker cannot be reached in a few seconds (also kombu's ``OperationalError``).
         """
+        self._post(JOB, [str(task_id), step], queue)
+
+    def call_helpers(self, task_id: UUID, fence: int, count: int, queue: str = "") -> None:
+        """Post so many jobs, each of which makes the worker that takes it help with a task.
+
+        Raises:
+            OSError: As ``submit``.
+        """
+        for _ in range(count):
+            self._post(HELP_JOB, [str(task_id), fence], queue)
+
+    def _post(self, job: str, arguments: list[Any], queue: str) -> None:
         try:
             self._celery.send_task(
-                JOB,
-                args=[str(task_id), step],
+                job,
+                args=arguments,
                 queue=queue or DEFAULT_QUEUE,
                 ignore_result=True,
                 # one more try: the connection may be an old one that the broker closed meanwhile

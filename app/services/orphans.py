@@ -213,6 +213,9 @@ def _why(task: Task, key: str) -> Why | None:
         current = task.state in (TaskState.RUNNING, TaskState.DONE) and rest.partition("/")[0] == str(task.fence)
         named = any(key == artifact["key"] for artifact in task.artifacts or [])
         return None if current or named else Why.ATTEMPT
+    if kind == "parts":
+        shared = task.state is TaskState.RUNNING and rest.partition("/")[0] == str(task.fence)
+        return None if shared else Why.ATTEMPT
     return None
 
 

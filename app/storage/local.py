@@ -68,6 +68,23 @@ class LocalStore:
         finally:
             partial.unlink(missing_ok=True)
 
+    def lend(self, key: str, source: Path, progress: Progress | None = None) -> None:
+        """Store a file by a hard link on one file system, else by a copy; it need not outlast a crash.
+
+        Args:
+            key: Where to.
+            source: The file; nobody may write into it any more.
+            progress: See ``ObjectStore``.
+        """
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if progress is not None:
+                progress(0)
+            os.link(source, target)
+        except OSError:  # another file system, one without links, or there already
+            self.put(key, source, progress)
+
     def adopt(self, key: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file at ``source`` by moving it here: no byte is copied on one file system.
 

@@ -87,6 +87,10 @@ class S3Store:
         with self._place.asking("PutObject"):
             carry(self.bulk, begin, progress)
 
+    def lend(self, key: str, source: Path, progress: Progress | None = None) -> None:
+        """Store a file that is needed for minutes; costs as much as any other."""
+        self.put(key, source, progress)
+
     def adopt(self, key: str, source: Path, progress: Progress | None = None) -> None:
         """Store the file at ``source``, which is then deleted: the caller gives it up.
 

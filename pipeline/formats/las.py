@@ -19,7 +19,9 @@ _NEEDED = (
 _SLACK_M = 1.0
 
 
-def read_las(source: Source, facts: LasFacts, frame: Frame, into: Sink | None = None) -> RawCloud:
+def read_las(
+    source: Source, facts: LasFacts, frame: Frame, into: Sink | None = None, *, span: range | None = None
+) -> RawCloud:
     """Read every point that is neither withheld nor noise.
 
     Points of overlapping flight lines stay: they are sound measurements.
@@ -29,19 +31,21 @@ def read_las(source: Source, facts: LasFacts, frame: Frame, into: Sink | None = 
         facts: What :func:`pipeline.formats.inspect_las.inspect_las` found.
         frame: File units to local metres.
         into: Where the points go instead of into the result.
+        span: Numbers of the points to read; None = all.
 
     Raises:
         InputInvalid: If the compressed data are damaged, or decode to points outside the header's bounds.
     """
-    collector = Collector(frame, facts.count, classified=True, into=into)
+    span = range(facts.count) if span is None else span
+    collector = Collector(frame, len(span), classified=True, into=into)
     linear = (np.array(facts.bounds.scales), np.array(facts.bounds.offsets))
     low, high = _limits(facts, frame)
-    decode = _decoder(source, facts)
-    step = min(CHUNK, facts.count, BLOCK_BYTES // facts.record_bytes)
+    decode = _decoder(source, facts, span.start)
+    step = min(CHUNK, len(span), BLOCK_BYTES // facts.record_bytes)
     buffer = bytearray(step * facts.record_bytes)
     done = 0
-    while done < facts.count:
-        rows = min(step, facts.count - done)
+    while done < len(span):
+        rows = min(step, len(span) - done)
         part = memoryview(buffer)[: rows * facts.record_bytes]
         decode(part)
         done += rows
@@ -81,7 +85,7 @@ class _Plain:
 class _Compressed:
     """Fills buffers with decompressed points."""
 
-    def __init__(self, source: Source, facts: LasFacts, laszip: Laszip) -> None:
+    def __init__(self, source: Source, facts: LasFacts, laszip: Laszip, first: int) -> None:
         self._source = source
         selection = lazrs.DecompressionSelection(_NEEDED)
         with _Guard(source):
@@ -91,16 +95,19 @@ class _Compressed:
                 self._lazrs = lazrs.ParLasZipDecompressor(source.stream, _honest(laszip, largest), selection)
             else:
                 self._lazrs = lazrs.LasZipDecompressor(source.stream, laszip.record, selection)
+            if first:
+                self._lazrs.seek(first)
 
     def __call__(self, part: memoryview) -> None:
         with _Guard(self._source):
             self._lazrs.decompress_many(part)
 
 
-def _decoder(source: Source, facts: LasFacts) -> _Plain | _Compressed:
+def _decoder(source: Source, facts: LasFacts, first: int) -> _Plain | _Compressed:
+    """Return what fills buffers with points, beginning with the one of this number."""
     if facts.laszip is None:
-        return _Plain(source, facts.points_at)
-    return _Compressed(source, facts, facts.laszip)
+        return _Plain(source, facts.points_at + first * facts.record_bytes)
+    return _Compressed(source, facts, facts.laszip, first)
 
 
 class _Guard:

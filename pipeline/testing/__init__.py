@@ -25,6 +25,25 @@ CONSTANT = Spec(
 )
 
 
+class SharedParams(BaseModel, frozen=True, extra="forbid"):
+    """How the shared pipeline behaves."""
+
+    parts: int = Field(default=4, ge=1, le=64, description="Into how many parts the file is dealt.")
+    seconds: float = Field(default=0.0, ge=0, le=3600, description="How long each part takes.")
+    fail: Literal["", "error", "defect", "exit", "memory"] = Field(
+        default="", description="How the last part misbehaves, whoever does it."
+    )
+
+
+SHARED = Spec(
+    name="shared",
+    title="Shared: sums up the bytes of a file part by part, with the help of other workers where there are any",
+    inputs=(InputSlot("file", "Any file", ("",)),),
+    params=SharedParams,
+    steps=(Step("run", "Answer", "pipeline.testing.shared:run"),),
+)
+
+
 class RelayParams(ConstantParams):
     """How the relay behaves."""
 

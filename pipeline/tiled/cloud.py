@@ -1,6 +1,6 @@
 """A survey that stays on disk: the same questions as a cloud in memory, answered tile by tile."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -137,13 +137,16 @@ class TiledCloud:
         Raises:
             ValueError: If the cloud is itself a part.
         """
+        return self.parted((tell(block) for block in self.blocks()), *parts)
+
+    def parted(self, told: Iterable[NDArray[np.uint8]], *parts: int) -> tuple["TiledCloud", ...]:
+        """Split the whole cloud as ``split`` does, where the numbers of each tile's points are known already."""
         if self.part is not None:
             raise ValueError("a part of a tiled survey cannot be split again")
         held = []
-        for tile, block in zip(self.tiles, self.blocks(), strict=True):
-            told = tell(block)
-            tile.path.with_suffix(".part").write_bytes(told.tobytes())
-            held.append(np.bincount(told, minlength=256))
+        for tile, numbers in zip(self.tiles, told, strict=True):
+            tile.path.with_suffix(".part").write_bytes(numbers.tobytes())
+            held.append(np.bincount(numbers, minlength=256))
         return tuple(replace(self, part=part, held=tuple(int(counts[part]) for counts in held)) for part in parts)
 
     def moved(self, matrix: Array) -> "TiledCloud":
@@ -157,11 +160,15 @@ class TiledCloud:
 
     def near(self, box: Box) -> Points:
         """Return the points in a box, both edges included, shape (m, 3)."""
-        found = [np.zeros((0, 3))]
-        for k, (left, bottom, right, top) in enumerate(self._boxes):
-            if left <= box[2] and right >= box[0] and bottom <= box[3] and top >= box[1]:
-                found.append(in_box(self._remembered(k), *box))
-        return np.vstack(found)
+        return np.vstack([np.zeros((0, 3)), *(in_box(self._remembered(k), *box) for k in self.meeting(box))])
+
+    def meeting(self, box: Box) -> list[int]:
+        """Return the numbers of the tiles whose points may lie in a box, ascending."""
+        return [
+            k
+            for k, (left, bottom, right, top) in enumerate(self._boxes)
+            if left <= box[2] and right >= box[0] and bottom <= box[3] and top >= box[1]
+        ]
 
     @cached_property
     def _remembered(self) -> Callable[[int], Points]:

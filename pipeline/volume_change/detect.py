@@ -8,6 +8,8 @@ from scipy.ndimage import binary_dilation
 
 from pipeline.abreast import both, meanwhile
 from pipeline.clouds import Cloud
+from pipeline.contracts import Helpers
+from pipeline.tiled.cloud import TiledCloud
 from pipeline.volume_change.comparison.border import seen_shares
 from pipeline.volume_change.comparison.difference import (
     Surface,
@@ -19,7 +21,7 @@ from pipeline.volume_change.comparison.difference import (
     surface,
 )
 from pipeline.volume_change.comparison.m3c2 import in_hulls, m3c2_map
-from pipeline.volume_change.comparison.standing import put_back, see_above
+from pipeline.volume_change.comparison.standing import Above, put_back, see_above
 from pipeline.volume_change.delineation.changes import Changes, find_changes
 from pipeline.volume_change.delineation.growth import Field, Labels
 from pipeline.volume_change.delineation.hulls import centre_of, outline
@@ -31,11 +33,13 @@ from pipeline.volume_change.types import (
     EIGHT,
     Analysis,
     Array,
+    CorePoints,
     Difference,
     ErrorModel,
     Hull,
     Kind,
     Mask,
+    Raster,
     Registration,
     Surveys,
 )  # fmt: skip
@@ -68,6 +72,7 @@ def detect(
     cell: float | None,
     min_score: float,
     report: Callable[[float, str], None],
+    helpers: Helpers | None = None,
 ) -> Analysis:
     """Compare two surveys: what changed, by how much, and how sure each figure is.
 
@@ -78,6 +83,7 @@ def detect(
         cell: Edge of a grid cell, m; None = three times the point spacing.
         min_score: Hulls that score less are left out.
         report: Called with the fraction done, 0 to 1, and the stage's name.
+        helpers: Who may do parts of it where the surveys lie in tiles.
 
     Raises:
         RegistrationFailed: If the surveys do not overlap.
@@ -86,12 +92,12 @@ def detect(
     moved = not np.array_equal(registration.matrix, np.eye(4))
     post = ground.post.moved(registration.matrix) if moved else ground.post
     report(0.05, "comparing heights")
-    grids = _grids(ground, post, registration, cell)
+    grids = _grids(ground, post, registration, cell, helpers)
     diff, raster = grids.diff, grids.diff.raster
     usable, plain = np.isfinite(diff.change) & grids.trusted, ~binary_dilation(np.logical_or(*grids.whole), EIGHT)
     stable = trusted(stable_ground(diff, surveys.stable, grids.before.count, grids.after.count), usable & plain)
     errors, covariance = error_model(diff, stable, delivered=registration.stable_offset if moved else None)
-    along_normals = meanwhile(m3c2_map, ground.pre, post, diff, errors)
+    along_normals = _along_normals(ground.pre, post, diff, errors, helpers)
     report(0.35, "finding changes")
     shares = seen_shares(grids.before.count, grids.after.count)
     field = Field(diff.change, diff.variance, usable, covariance, raster.cell, *shares)
@@ -104,7 +110,6 @@ def detect(
     measured = measure(changes, field, seams)
     hulls, order, kinds = _hulls(measured, changes, field, grids, covariance, min_score, ground.method)
     labels = _renumbered(changes.labels, order)
-    kept = tuple(measured[i] for i in order)
     earth = np.array([True, *(kind not in NO_EARTH for kind in kinds)])[changes.labels]
     bare = replace(diff, change=np.where(earth & (field.usable | (changes.labels > 0)), diff.change, np.nan))
     whole = np.where((changes.labels > 0) & earth, changes.change, like_neighbours(bare))
@@ -120,22 +125,44 @@ def detect(
         core=core,
         hulls=hulls,
         labels=labels,
-        totals=totals(kept, changes, field, sum(hull.area for hull in hulls)),
+        totals=totals(tuple(measured[i] for i in order), changes, field, sum(hull.area for hull in hulls)),
         site=site_totals(measured, changes, field, whole, centred),
         warnings=(*ground.notices, *notices_of(registration, errors, stable, diff, field.covariance)),
     )
 
 
-def _grids(ground: Ground, post: Cloud, registration: Registration, cell: float | None) -> _Grids:
+def _along_normals(
+    pre: Cloud, post: Cloud, diff: Difference, errors: ErrorModel, helpers: Helpers | None
+) -> Callable[[], CorePoints]:
+    """Begin to measure along normals, with the help of others where the surveys lie in tiles."""
+    if helpers is None or not (isinstance(pre, TiledCloud) and isinstance(post, TiledCloud)):
+        return meanwhile(m3c2_map, pre, post, diff, errors)
+    from pipeline.volume_change.parts.normals import measure_together
+
+    return measure_together(helpers, pre, post, diff, errors)
+
+
+def _binned(
+    pre: Cloud, post: Cloud, pre_above: Cloud, post_above: Cloud, raster: Raster, helpers: Helpers | None
+) -> tuple[tuple[Surface, Surface], tuple[Above, Above]]:
+    """Bin the ground of both surveys, and what stands above it."""
+    if helpers is not None and isinstance(pre, TiledCloud) and isinstance(post, TiledCloud):
+        from pipeline.volume_change.parts.heights import bin_together
+
+        (before, low), (after, high) = bin_together(helpers, (pre, pre_above), (post, post_above), raster)
+        return (before, after), (low, high)
+    before, after = both(surface, (pre, raster), (post, raster))
+    return (before, after), both(see_above, (pre_above, before, raster), (post_above, after, raster))
+
+
+def _grids(
+    ground: Ground, post: Cloud, registration: Registration, cell: float | None, helpers: Helpers | None
+) -> _Grids:
     """Bin both surveys into cells of one raster."""
     edge = choose_cell(*both(lambda cloud: cloud.spacing(), (ground.pre,), (post,)), cell)
     raster = common_raster(ground.pre, post, edge)
-    before, after = both(surface, (ground.pre, raster), (post, raster))
-    above = both(
-        see_above,
-        (ground.pre_above, before, raster),
-        (taken := ground.post_above.moved(registration.matrix), after, raster),
-    )
+    taken = ground.post_above.moved(registration.matrix)
+    (before, after), above = _binned(ground.pre, post, ground.pre_above, taken, raster, helpers)
     if "filter" not in ground.method:
         # Classified ground was found beneath the plants, and stands.
         none = np.zeros((raster.rows, raster.cols), dtype=bool)

@@ -9,9 +9,11 @@ from scipy.ndimage import distance_transform_edt, grey_closing, maximum_filter, 
 
 from pipeline.abreast import both
 from pipeline.clouds import Cloud, PointCloud, Points
+from pipeline.contracts import Helpers
 from pipeline.errors import InputInvalid
 from pipeline.geometry import raster_kernels
 from pipeline.geometry.extent import grid_over
+from pipeline.tiled.cloud import TiledCloud
 from pipeline.volume_change.types import Array, Mask, Notice
 
 GROUND_CLASSES = (2, 8)  # ground; model key points, the ground of LAS 1.3 and before
@@ -55,7 +57,13 @@ class Ground:
     notices: tuple[Notice, ...] = ()
 
 
-def select_ground(pre: Cloud, post: Cloud, mode: Literal["auto", "classified", "filter", "all"] = "auto") -> Ground:
+def select_ground(
+    pre: Cloud,
+    post: Cloud,
+    mode: Literal["auto", "classified", "filter", "all"] = "auto",
+    *,
+    helpers: Helpers | None = None,
+) -> Ground:
     """Split both surveys into ground and the rest, both by the same rule.
 
     Args:
@@ -63,6 +71,7 @@ def select_ground(pre: Cloud, post: Cloud, mode: Literal["auto", "classified", "
         post: Later survey, all returns.
         mode: ``classified``: class 2; ``filter``: a morphological filter; ``all``: every point but noise;
             ``auto``: class 2 where both surveys have it, else the filter.
+        helpers: Who may filter a survey that lies in tiles.
 
     Raises:
         InputInvalid: If ``classified`` is asked for and a survey has no ground class.
@@ -88,7 +97,7 @@ def select_ground(pre: Cloud, post: Cloud, mode: Literal["auto", "classified", "
     pre, post = (_without(cloud, NOISE_CLASSES) for cloud in (pre, post))
     if mode == "all":
         return Ground(pre, post, _nothing(pre), _nothing(post), "all points", tuple(notices))
-    (ground, above), (ground2, above2) = both(_split_by_shape, (pre,), (post,))
+    (ground, above), (ground2, above2) = _split_both(pre, post, helpers)
     return Ground(ground, ground2, above, above2, "morphological ground filter", tuple(notices))
 
 
@@ -211,6 +220,17 @@ def steepness(surface: Array) -> Array:
         after = np.pad(step, [(0, 1) if a == axis else (0, 0) for a in (0, 1)])
         total += np.maximum(before, after)
     return total
+
+
+def _split_both(pre: Cloud, post: Cloud, helpers: Helpers | None) -> tuple[tuple[Cloud, Cloud], tuple[Cloud, Cloud]]:
+    """Split both surveys by their shape, with the help of others where they lie in tiles."""
+    tiled = [cloud for cloud in (pre, post) if isinstance(cloud, TiledCloud) and cloud.part is None]
+    if helpers is None or len(tiled) < 2:
+        return both(_split_by_shape, (pre,), (post,))
+    from pipeline.volume_change.parts.ground import split_together
+
+    first, second = split_together(helpers, tiled[0], tiled[1])
+    return first or (pre, _nothing(pre)), second or (post, _nothing(post))
 
 
 def _split_by_shape(cloud: Cloud) -> tuple[Cloud, Cloud]:

@@ -1,6 +1,6 @@
 """Both surveys and the stable ground, in metres about one local origin, or a clear refusal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,18 +9,20 @@ from numpy.typing import NDArray
 
 from pipeline.abreast import both
 from pipeline.clouds import Cloud
+from pipeline.contracts import Helpers, Report
 from pipeline.errors import InputInvalid, RegistrationFailed
 from pipeline.formats import crs
 from pipeline.formats.inspect import cloud_kind, inspect
 from pipeline.formats.inspect_las import LasFacts, inspect_las
 from pipeline.formats.inspect_text import PlyHeader, TextLayout, ply_header, text_layout
 from pipeline.formats.ply import sample as sample_ply
-from pipeline.formats.raw import Frame
+from pipeline.formats.raw import Frame, RawCloud
 from pipeline.formats.shape import read_rings
 from pipeline.formats.source import Source
 from pipeline.formats.xyz import sample as sample_xyz
+from pipeline.tiled.store import TileStore
 from pipeline.volume_change.inputs.agreement import Place, agree
-from pipeline.volume_change.inputs.points import Facts, TilePlan, expected_points, rebased, usable_points
+from pipeline.volume_change.inputs.points import Facts, TilePlan, expected_points, prepare, rebased, usable_points
 from pipeline.volume_change.inputs.stable_area import Ground, stable_area
 from pipeline.volume_change.types import Notice, Surveys
 
@@ -31,7 +33,12 @@ _SUFFIXES = (".las", ".laz", ".ply", ".xyz", ".txt", ".asc", ".csv", ".pts", ".s
 
 
 def read_surveys(
-    inputs: Mapping[str, Path], *, max_points: int = 200_000_000, tiles: TilePlan | None = None
+    inputs: Mapping[str, Path],
+    *,
+    max_points: int = 200_000_000,
+    tiles: TilePlan | None = None,
+    helpers: Helpers | None = None,
+    report: Report = lambda _fraction, _stage: None,
 ) -> Surveys:
     """Read the inputs of a run.
 
@@ -40,6 +47,8 @@ def read_surveys(
             if they are not given. Formats are told by content, never by name.
         max_points: Refuse clouds with more points than this.
         tiles: Where surveys that are too large for memory may lie as tiles; None = all in memory.
+        helpers: Who may decode files whose points go to tiles.
+        report: Told how far it is.
 
     Raises:
         InputInvalid: If a file is missing, unreadable, damaged, in degrees or nearly empty.
@@ -58,10 +67,14 @@ def read_surveys(
         origin = _round_down(places[0].anchor * agreed.pre)
         expected = sum(expected_points(place.source, facts) for place, facts in zip(places, (pre, post), strict=True))
         stores = (None, None) if tiles is None else tiles.stores(expected)
+        frames = Frame(agreed.pre, origin), Frame(agreed.post, origin)
+        raws: Sequence[RawCloud | None] = (None, None)
+        if tiles is not None and helpers is not None:
+            raws = _read_together(helpers, tiles.points, report, places, (pre, post), frames, stores)
         (first, said), (second, said2) = both(
-            lambda place, facts, scale, store: usable_points(place, facts, Frame(scale, origin), max_points, store),
-            (places[0], pre, agreed.pre, stores[0]),
-            (places[1], post, agreed.post, stores[1]),
+            lambda place, facts, frame, store, raw: usable_points(place, facts, frame, max_points, store, raw),
+            (places[0], pre, frames[0], stores[0], raws[0]),
+            (places[1], post, frames[1], stores[1], raws[1]),
         )
     notices.extend((*said, *said2))
     shift = _round_down(first.extent[0])  # the first survey decides where the local zero is
@@ -69,6 +82,28 @@ def read_surveys(
     _check_apart(*clouds)
     stable = stable_area(ground, agreed, clouds, notices)
     return Surveys(clouds[0], clouds[1], stable, agreed.unit, tuple(notices))
+
+
+def _read_together(
+    helpers: Helpers,
+    most: int,
+    report: Report,
+    places: tuple[Place, Place],
+    heads: tuple[Facts, Facts],
+    frames: tuple[Frame, Frame],
+    stores: tuple[TileStore | None, TileStore | None],
+) -> Sequence[RawCloud | None]:
+    """Read both files with the help of others, if both are of a kind whose parts can be read by themselves."""
+    from pipeline.volume_change.parts.reading import Survey, read_together
+
+    surveys: list[Survey] = []
+    for place, facts, frame, store in zip(places, heads, frames, stores, strict=True):
+        if isinstance(facts, LasFacts) and store is not None:
+            prepare(store, facts, frame)
+            surveys.append((place.source, facts, frame, store))
+    if len(surveys) < 2:
+        return (None, None)
+    return read_together(helpers, (surveys[0], surveys[1]), most, report)
 
 
 def _with_neighbours(inputs: Mapping[str, Path]) -> dict[str, Path]:

@@ -26,12 +26,14 @@ def _run(run: Run, params: Params, tiles: TilePlan, clock: Stopwatch) -> Outcome
     # The later stages' libraries take longer to load than a million points to read: do both at once.
     Thread(target=_load, args=(params.images,), name="loader").start()
 
-    with clock.stage("reading", until=0.15):
-        surveys = read_surveys(run.inputs, max_points=params.max_points, tiles=tiles)
+    with clock.stage("reading", until=0.15) as report:
+        surveys = read_surveys(
+            run.inputs, max_points=params.max_points, tiles=tiles, helpers=run.helpers, report=report
+        )
     with clock.stage("selecting ground", until=0.20):
         from pipeline.volume_change.ground import select_ground
 
-        ground = select_ground(surveys.pre, surveys.post, params.ground)
+        ground = select_ground(surveys.pre, surveys.post, params.ground, helpers=run.helpers)
     with clock.stage("registering", until=0.50):
         from pipeline.volume_change.register import register
 
@@ -39,7 +41,15 @@ def _run(run: Run, params: Params, tiles: TilePlan, clock: Stopwatch) -> Outcome
     with clock.stage("detecting change", until=0.70) as report:
         from pipeline.volume_change.detect import detect
 
-        analysis = detect(surveys, ground, registration, cell=params.cell, min_score=params.min_score, report=report)
+        analysis = detect(
+            surveys,
+            ground,
+            registration,
+            cell=params.cell,
+            min_score=params.min_score,
+            report=report,
+            helpers=run.helpers,
+        )
     with clock.stage("drawing", until=1.0) as report:
         from pipeline.volume_change.output.present import present
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -82,42 +82,60 @@ class Limits:
     threads: int = 1
 
 
+class Conversation(Protocol):
+    """What is said between a run and its supervisor besides progress and errors, in threads of its own."""
+
+    def begin(self, say: Callable[[dict[str, Any] | None], None]) -> None:
+        """Begin; ``say`` sends a command to the run, and ``None`` says that there will be no more."""
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take what the run says; must not wait for anything."""
+
+    def end(self) -> None:
+        """End: the run has ended, or is to; what is under way is given up. May be called twice."""
+
+
 def supervise(
-    spec: RunSpec,
+    spec: RunSpec | None,
     *,
     workdir: Path,
     limits: Limits,
     heartbeat: Callable[[float, str], Verdict],
     stopping: Callable[[], bool] = lambda: False,
     on_stage: Callable[[str], object] = str,
+    conversation: Conversation | None = None,
 ) -> Ending:
     """Run a pipeline to its end, whatever end that is; no process of it is left afterwards.
 
     Must be called from a thread that outlives the run: the kernel ends the child with the thread that started it.
 
     Args:
-        spec: What to run.
+        spec: What to run; None = parts of others' runs, as the conversation commands.
         workdir: An empty folder of this run's own, for the spec, the outcome and temporary files.
         limits: What the run may use.
         heartbeat: Told how far the run is (fraction, stage) ten times a second; answers at once what to do.
         stopping: Whether the worker was asked to stop.
         on_stage: Told what the run does whenever it says so.
+        conversation: What else is said; None = nothing.
     """
-    return _Supervision(spec, workdir, limits, heartbeat, stopping, on_stage).run()
+    return _Supervision(spec, workdir, limits, heartbeat, stopping, on_stage, conversation).run()
 
 
 class _Supervision:
     def __init__(
         self,
-        spec: RunSpec,
+        spec: RunSpec | None,
         workdir: Path,
         limits: Limits,
         heartbeat: Callable[[float, str], Verdict],
         stopping: Callable[[], bool],
         on_stage: Callable[[str], object],
+        conversation: Conversation | None,
     ) -> None:
         self._workdir = workdir
-        self._outdir = spec.outdir
+        self._outdir = workdir if spec is None else spec.outdir
+        self._helps = spec is None
+        self._conversation = conversation
         self._limits = limits
         self._heartbeat = heartbeat
         self._stopping = stopping
@@ -128,17 +146,38 @@ class _Supervision:
         self._peak_mb = 0.0
         self._ooms = machine.oom_kills()
         (workdir / _TMP).mkdir()
-        (workdir / "spec.json").write_text(spec.model_dump_json())
+        words = ["help"]
+        if spec is not None:
+            (workdir / "spec.json").write_text(spec.model_dump_json())
+            words = ["run", str(workdir / "spec.json")]
         self._begun = time.monotonic()
-        self._process = _start(workdir, limits)
+        self._commands: int | None = None
+        heard: int | None = None
+        if conversation is not None:
+            heard, self._commands = os.pipe()
+        try:
+            self._process = _start(words, workdir, limits, heard)
+        except BaseException:
+            self._say(None)
+            raise
+        finally:
+            if heard is not None:
+                os.close(heard)
+        if conversation is not None:
+            conversation.begin(self._say)
 
     def run(self) -> Ending:
         """Watch until the end."""
         try:
             reason = self._watch()
+            if self._conversation is not None:
+                self._conversation.end()
             return self._ending(reason)
         finally:
             self._process.kill()  # no harm if it has ended
+            if self._conversation is not None:
+                self._conversation.end()
+                self._say(None)
             self._process.wait()
             guard.kill_session(self._process.pid)
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -222,6 +261,19 @@ class _Supervision:
             else:
                 streams.unregister(key.fileobj)
 
+    def _say(self, command: dict[str, Any] | None) -> None:
+        """Send a command to the run; one that has ended hears nothing."""
+        if self._commands is None:
+            return
+        if command is None:
+            os.close(self._commands)
+            self._commands = None
+            return
+        line = memoryview(json.dumps(command).encode() + b"\n")
+        with suppress(BrokenPipeError):
+            while line:
+                line = line[os.write(self._commands, line) :]
+
     def _hear(self, event: dict[str, Any]) -> None:
         if event.get("event") == "progress":
             fraction, stage = event.get("fraction"), event.get("stage")
@@ -230,6 +282,8 @@ class _Supervision:
                 self._on_stage(stage)
         elif event.get("event") == "error":
             self._reported = {key: event.get(key) for key in ("code", "label", "message", "remedy", "details")}
+        elif self._conversation is not None:
+            self._conversation.hear(event)
 
     def _ending(self, reason: EndKind | PipelineError | None) -> Ending:
         facts: dict[str, Any] = {
@@ -240,7 +294,7 @@ class _Supervision:
         if isinstance(reason, EndKind):
             return Ending(reason, **facts)
         if reason is None and self._process.returncode == 0:
-            outcome = _read_outcome(self._workdir / OUTCOME)
+            outcome = ({}, ()) if self._helps else _read_outcome(self._workdir / OUTCOME)
             if outcome is not None:
                 return Ending(EndKind.DONE, *outcome, **facts)
         error = reason.document() if reason is not None else self._reported or self._unexplained()
@@ -264,12 +318,14 @@ class _Supervision:
         return Defect(f"The run ended {what}.", remedy=_REPORT, details={"exit": code}).document()
 
 
-def _start(workdir: Path, limits: Limits) -> subprocess.Popen[bytes]:
+def _start(words: list[str], workdir: Path, limits: Limits, commands: int | None) -> subprocess.Popen[bytes]:
+    heard = [] if commands is None else ["--commands", str(commands)]
     process = subprocess.Popen(
         # -P: the working folder holds a stranger's files, none of which may be imported
-        [sys.executable, "-P", "-m", "pipeline", "run", str(workdir / "spec.json"), "--supervised"],
+        [sys.executable, "-P", "-m", "pipeline", *words, "--supervised", *heard],
         cwd=workdir,
         env=_environment(os.environ, workdir, limits),
+        pass_fds=() if commands is None else (commands,),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

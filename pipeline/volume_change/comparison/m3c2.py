@@ -1,7 +1,7 @@
 """How far did the surface move along its own normal? M3C2 at core points on the reference."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,27 @@ def m3c2(
     return CorePoints(cores, normal, distance, lod95, np.zeros(len(cores), np.int32))
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be measured along normals.
+
+    Args:
+        cores: Where, m, shape (m, 3).
+        cell: Edge of a grid cell, m.
+        half_length: Of the cylinders, m.
+        registration_error: Standard deviation that all points share, m.
+    """
+
+    cores: Points
+    cell: float
+    half_length: float
+    registration_error: float
+
+
+Measured = tuple[NDArray[np.intp], CorePoints]
+"""Numbers of some core points, and what was measured there."""
+
+
 def m3c2_map(pre: Cloud, post: Cloud, diff: Difference, errors: ErrorModel) -> CorePoints:
     """Measure along normals at one reference point per cell, window by window.
 
@@ -97,24 +118,43 @@ def m3c2_map(pre: Cloud, post: Cloud, diff: Difference, errors: ErrorModel) -> C
     Returns:
         No point is in a hull yet.
     """
+    asked = asked_for(pre, diff, errors)
+    each = (measured(pre, post, asked, window) for window in pre.windows())
+    return gathered([one for one in each if one is not None])
+
+
+def asked_for(pre: Cloud, diff: Difference, errors: ErrorModel) -> Asked:
+    """Choose the core points and the cylinders; arguments as for ``m3c2_map``."""
     raster, change = diff.raster, diff.change
-    cores = core_points(pre, raster, np.isfinite(change))
-    half_length = max(SHORTEST * raster.cell, 1.5 * float(np.nanmax(np.abs(change))))
-    reach = half_length + NORMAL_RADIUS * raster.cell
-    parts, order = [], []
-    for window in pre.windows():
-        mine = np.flatnonzero(_within(cores, window))
-        if not len(mine):
-            continue
-        wide = window if window == EVERYWHERE else _widened(cores[mine], reach)
-        order.append(mine)
-        parts.append(
-            m3c2(
-                pre.near(wide), post.near(wide), cores[mine], cell=raster.cell, half_length=half_length,
-                registration_error=float(np.sqrt(errors.sill_long + errors.extra["offset_left"] ** 2)),
-            )
-        )  # fmt: skip
-    return joined(parts, np.argsort(np.concatenate(order)))
+    return Asked(
+        cores=core_points(pre, raster, np.isfinite(change)),
+        cell=raster.cell,
+        half_length=max(SHORTEST * raster.cell, 1.5 * float(np.nanmax(np.abs(change)))),
+        registration_error=float(np.sqrt(errors.sill_long + errors.extra["offset_left"] ** 2)),
+    )
+
+
+def measured(pre: Cloud, post: Cloud, asked: Asked, window: Box) -> Measured | None:
+    """Measure at the core points in one window; None if there are none."""
+    mine = np.flatnonzero(_within(asked.cores, window))
+    if not len(mine):
+        return None
+    wide = window if window == EVERYWHERE else _widened(asked.cores[mine], _reach(asked))
+    return mine, m3c2(
+        pre.near(wide), post.near(wide), asked.cores[mine], cell=asked.cell, half_length=asked.half_length,
+        registration_error=asked.registration_error,
+    )  # fmt: skip
+
+
+def box_around(asked: Asked, window: Box) -> Box | None:
+    """Return the box of the points that ``measured`` asks for; None if there is nothing to measure in the window."""
+    mine = _within(asked.cores, window)
+    return _widened(asked.cores[mine], _reach(asked)) if mine.any() else None
+
+
+def gathered(found: Sequence[Measured]) -> CorePoints:
+    """Return what was measured window by window as one, in the order of the core points."""
+    return joined([core for _, core in found], np.argsort(np.concatenate([order for order, _ in found])))
 
 
 def in_hulls(core: CorePoints, raster: Raster, labels: NDArray[np.int32]) -> CorePoints:
@@ -122,6 +162,11 @@ def in_hulls(core: CorePoints, raster: Raster, labels: NDArray[np.int32]) -> Cor
     col = ((core.points[:, 0] - raster.x0) / raster.cell).astype(np.int64)
     row = ((core.points[:, 1] - raster.y0) / raster.cell).astype(np.int64)
     return replace(core, hull=np.asarray(labels[row, col], dtype=np.int32))
+
+
+def _reach(asked: Asked) -> float:
+    """How far from a core point the points may lie that are looked at, m."""
+    return asked.half_length + NORMAL_RADIUS * asked.cell
 
 
 def _within(points: Array, box: Box) -> Mask:

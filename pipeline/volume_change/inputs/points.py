@@ -53,12 +53,16 @@ class TilePlan:
     folder: Path
     most: int | None = None
 
+    @property
+    def points(self) -> int:
+        """Points of a tile at most."""
+        return TILE_POINTS if self.most is None else self.most
+
     def stores(self, points: int) -> tuple[TileStore | None, TileStore | None]:
         """Return where the two surveys go that have so many points together; None = into memory."""
         if self.most is None and points <= IN_MEMORY:
             return None, None
-        most = TILE_POINTS if self.most is None else self.most
-        return TileStore(self.folder / "pre", most), TileStore(self.folder / "post", most)
+        return TileStore(self.folder / "pre", self.points), TileStore(self.folder / "post", self.points)
 
 
 def expected_points(source: Source, facts: Facts) -> int:
@@ -66,8 +70,19 @@ def expected_points(source: Source, facts: Facts) -> int:
     return source.size // _LINE_BYTES if isinstance(facts, TextLayout) else facts.count
 
 
+def prepare(store: TileStore | None, facts: Facts, frame: Frame) -> None:
+    """Tell a store what will come, if that is known."""
+    if store is not None and isinstance(facts, LasFacts):
+        store.expect(facts.count, float(np.prod(((facts.bounds.high - np.array(facts.bounds.low)) * frame.scale)[:2])))
+
+
 def usable_points(
-    place: Place, facts: Facts, frame: Frame, max_points: int, store: TileStore | None = None
+    place: Place,
+    facts: Facts,
+    frame: Frame,
+    max_points: int,
+    store: TileStore | None = None,
+    raw: RawCloud | None = None,
 ) -> tuple[Survey, list[Notice]]:
     """Read one survey without strays and repeated points.
 
@@ -77,6 +92,7 @@ def usable_points(
         frame: File units to local metres.
         max_points: Refuse text files with more lines than this.
         store: Takes the points; None = they stay in memory.
+        raw: What is to be said of the file if its points are in the store already.
 
     Returns:
         The survey about the frame's origin, and what to say of it.
@@ -86,9 +102,9 @@ def usable_points(
         InputTooLarge: If a text file has too many lines.
     """
     source = place.source
-    if store is not None and isinstance(facts, LasFacts):
-        store.expect(facts.count, float(np.prod(((facts.bounds.high - np.array(facts.bounds.low)) * frame.scale)[:2])))
-    raw = _read(source, facts, frame, max_points, store)
+    if raw is None:
+        prepare(store, facts, frame)
+        raw = _read(source, facts, frame, max_points, store)
     cleaned: tuple[Survey, int, int] = _cleaned(raw, frame) if store is None else _cleaned_tiles(raw, store, frame)
     found, strays, repeats = cleaned
     found = replace(found, name=source.name or source.label)
