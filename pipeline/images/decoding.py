@@ -36,7 +36,7 @@ def decode(path: Path, *, label: str, max_pixels: int) -> Image.Image:
                         remedy=_THINNER,
                     )
                 image.load()  # all of it: the file may end early
-                return image.convert("RGB")
+                return image if image.mode == "RGB" else image.convert("RGB")
         except PipelineError:
             raise
         except UnidentifiedImageError:

@@ -1,5 +1,6 @@
 """/info and /process: image pipelines for clients that wait for the answer."""
 
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.services.images.errors import (
     ImageUnreadable,
     ImageUrlRefused,
 )
+from app.services.images.parts import Images
 from app.services.images.process import process
 from app.services.images.schemas import Info, ProcessRequest, ProcessResponse
 
@@ -105,4 +107,12 @@ async def look(request: ProcessRequest, context: ContextDep, looking: LookingDep
     """
     if looking.waiting >= _MOST_WAITING:
         raise ImagesBusy(looking.waiting)
-    return await looking.run(process, context.images, request)
+    return await looking.run(_in_time, context.images, request, time.monotonic())
+
+
+def _in_time(images: Images, request: ProcessRequest, asked_at: float) -> ProcessResponse:
+    """Answer within the time that a client waits, of which some may have gone by in the line."""
+    left_s = asked_at + images.limits.total_s - time.monotonic()
+    if left_s <= 0:
+        raise ImagesBusy(_MOST_WAITING)
+    return process(images, request, seconds=left_s)

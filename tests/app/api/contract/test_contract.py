@@ -24,7 +24,7 @@ from app.db.models import Task
 from app.domain.access import Caller, Rate, digest_of, scopes_of
 from app.domain.tasks import TaskState
 from app.main import create_app
-from app.outbound import GuardedClient
+from app.outbound import BoundedFetcher, GuardedClient
 from app.services import tasks
 from app.serving import server
 from tests.app.conftest import NOW, World
@@ -44,7 +44,8 @@ def served(world: World, **policy: Any) -> Iterator[str]:
         furnish(world, context)
         # names lead somewhere without being looked up; nothing is ever sent there
         web = GuardedClient(resolve=lambda *_: ["203.0.113.7"])
-        gateway = server(create_app(replace(context, web=web)))
+        images = replace(context.images, fetcher=BoundedFetcher(web))
+        gateway = server(create_app(replace(context, web=web, images=images)))
         thread = threading.Thread(target=gateway.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

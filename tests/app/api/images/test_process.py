@@ -220,6 +220,15 @@ def test_more_requests_than_may_wait_are_sent_away(client: TestClient, monkeypat
     assert (said.status_code, said.json()["code"], said.headers["retry-after"]) == (429, "IMAGES_BUSY", "5")
 
 
+def test_a_request_whose_time_went_by_in_the_line_is_sent_away(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, images: Images
+) -> None:
+    late = replace(images, limits=replace(LIMITS, total_s=0.0))
+    monkeypatch.setattr(client.app.state, "context", replace(client.app.state.context, images=late))  # type: ignore[attr-defined]
+    said = client.post("/process", json={"pipeline": "random", "source_images": []})
+    assert (said.status_code, said.json()["code"]) == (429, "IMAGES_BUSY")
+
+
 def test_info_describes_every_pipeline_as_results_name_it(client: TestClient) -> None:
     told = client.get("/info").json()
     assert set(told) == {"name", "description", "pipelines"}
