@@ -11,11 +11,12 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import click
 from rich.console import Console
 
-from app.cli.inputs import check, gather
+from app.cli.inputs import check, find
 from app.cli.journey import Journey
 from app.cli.show import print_summary
 from app.client import ClientError, Refused, TaskFailed, TaskStatus, TransferFailed, Unreachable, VolcalClient
 from app.client.memory import Memory, fingerprint, state_folder
+from app.client.models import UploadState
 from pipeline.errors import InputInvalid, PipelineError
 
 P = ParamSpec("P")
@@ -92,9 +93,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stan
 
 
 @click.command(epilog=_EXIT)
-@click.argument("pre", type=click.Path(path_type=Path))
-@click.argument("post", type=click.Path(path_type=Path))
-@click.argument("stable", type=click.Path(path_type=Path))
+@click.argument("pre")
+@click.argument("post")
+@click.argument("stable")
+@click.option("--input", "more", multiple=True, metavar="LABEL=FILE", help="A further file or URL, or another one.")
 @_server
 @_key
 @_patience
@@ -106,9 +108,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stan
 @_json
 @telling
 def submit(
-    pre: Path,
-    post: Path,
-    stable: Path,
+    pre: str,
+    post: str,
+    stable: str,
+    more: tuple[str, ...],
     server: str,
     key: str | None,
     patience: float,
@@ -124,17 +127,21 @@ def submit(
     PRE and POST are LAS, LAZ, COPC, PLY or XYZ files; the .shx of STABLE, and its .dbf and .prj if they are there,
     are found beside it. All files are looked at before the first byte is sent. An upload that was interrupted goes
     on where it stopped when the same command is given again.
+
+    Each of them may be a URL (https, http, or s3 where the server allows it), which the server fetches; the .shx of a
+    STABLE that is one is supposed beside it, unless --input shx=URL says where it is.
     """
-    files = gather(pre, post, stable)
+    found = find(pre, post, stable, more)
+    files = found.files
     check(files)
     options = parse_settings(settings)
-    print_ = fingerprint(server, files, options)
+    print_ = fingerprint(server, files, {**options, "inputs": found.urls} if found.urls else options)
     memory = Memory(state_folder())
     with VolcalClient(server, key=key, patience_s=patience) as client:
         journey = Journey(client, quiet=as_json)
         task = None if new else _begun(client, memory, print_)
         if task is None:
-            task = client.create(options=options, name=name)
+            task = client.create(options=options, name=name, inputs=found.urls)
             memory.keep(print_, task.id)
             journey.note(f"Task {task.id}")
         else:
@@ -154,7 +161,9 @@ def submit(
         elif as_json:
             click.echo(client.task(task.id).model_dump_json(indent=1))
         else:
-            journey.note(f"All files are there. `volcal status {task.id}` tells how far it is,")
+            hosts = ", ".join(found.hosts)
+            journey.note(f"The server fetches from {hosts}." if hosts else "All files are there.")
+            journey.note(f"`volcal status {task.id}` tells how far it is,")
             journey.note(f"`volcal fetch {task.id} --out DIR` waits for the result and downloads it.")
 
 
@@ -218,12 +227,17 @@ def status(task_id: str, server: str, key: str | None, patience: float, as_json:
     if task.queue_position:
         click.echo(f"  in the queue: number {task.queue_position}")
     for label, upload in task.uploads.items():
-        size = f" of {upload.size:,}" if upload.size is not None else ""
+        whole = upload.length if upload.size is None else upload.size
+        size = f" of {whole:,}" if whole is not None else ""
         here = "?" if upload.offset is None else f"{upload.offset:,}"
-        click.echo(f"  {label}: {upload.state}, {here}{size} bytes {upload.filename}".rstrip())
+        click.echo(f"  {label}: {upload.state}, {here}{size} bytes {upload.filename}{_source(upload)}".rstrip())
     if task.error is not None:
         error = TaskFailed(task.status, task.error)
         click.echo(f"  error[{error.code}]: {error.message} {error.remedy}")
+
+
+def _source(upload: UploadState) -> str:
+    return f" from {upload.source}" if upload.source else ""
 
 
 @click.command(epilog=_EXIT)

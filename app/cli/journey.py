@@ -51,6 +51,8 @@ class Journey:
         Raises:
             TaskFailed: If the server refuses a file once it has looked at it.
         """
+        if not files:
+            return
         labels = sorted(files, key=lambda label: SENDING_ORDER.index(label) if label in SENDING_ORDER else -1)
         sizes = {label: files[label].stat().st_size for label in labels}
         with self._bars(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bars:
@@ -121,6 +123,9 @@ def _advance(bars: Progress, row: TaskID) -> Callable[[int, int], None]:
 def _stage(task: TaskStatus) -> str:
     if task.status == "pending":
         return "queued" if not task.queue_position else f"queued, number {task.queue_position}"
+    fetched = [label for label, upload in task.uploads.items() if upload.source and upload.state == "open"]
+    if task.status == "waiting" and fetched:
+        return f"fetching {', '.join(fetched)}"
     if task.status == "waiting" and task.missing:
         return f"waiting for {', '.join(task.missing)}"
     return task.stage or task.status

@@ -60,13 +60,26 @@ class VolcalClient:
         self._http.close()
 
     def create(
-        self, pipeline: str = "volume_change", *, options: Mapping[str, Any] | None = None, name: str = ""
+        self,
+        pipeline: str = "volume_change",
+        *,
+        options: Mapping[str, Any] | None = None,
+        name: str = "",
+        inputs: Mapping[str, str] | None = None,
     ) -> TaskStatus:
         """Create a task; ``uploads`` of the answer has an upload URL for each required file.
 
         However often the line breaks, it is one task.
+
+        Args:
+            pipeline: What to run.
+            options: Options of the pipeline.
+            name: For people.
+            inputs: By label, URLs of files that the server is to fetch.
         """
-        body = {"pipeline": pipeline, "options": dict(options or {}), "name": name}
+        body: dict[str, Any] = {"pipeline": pipeline, "options": dict(options or {}), "name": name}
+        if inputs:
+            body["inputs"] = dict(inputs)
         return TaskStatus.model_validate(self._http.call("POST", "/api/v1/tasks", json=body, key=str(uuid4())))
 
     def task(self, task_id: str) -> TaskStatus:

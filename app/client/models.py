@@ -16,6 +16,8 @@ class UploadState(BaseModel, frozen=True):
     size: int | None = None
     filename: str = ""
     url: str | None = None
+    source: str | None = None  # host from which the server fetches it
+    length: int | None = None  # as that host says
     error: dict[str, Any] | None = None
 
 

@@ -185,3 +185,9 @@ def test_what_cannot_be_meant_is_refused(environment: Any, name: str, value: str
 def test_the_level_of_logs_goes_by_its_common_name_too(environment: Any, given: dict[str, str], level: str) -> None:
     environment(**given)
     assert Settings(_env_file=None).log_level == level  # type: ignore[call-arg]
+
+
+def test_the_bucket_of_everybodys_files_is_not_one_to_fetch_from() -> None:
+    with pytest.raises(ValueError, match="VOLCAL_FETCH_BUCKETS names VOLCAL_S3_BUCKET"):
+        Settings(_env_file=None, fetch_buckets="surveys, uploads")
+    assert Settings(_env_file=None, fetch_buckets="surveys, more").buckets() == ["surveys", "more"]

@@ -90,3 +90,14 @@ def test_requests_are_counted_where_all_gateways_can_if_there_is_a_redis(
     context = build_context(settings(tmp_path, **chosen))
     context.engine.dispose()
     assert type(context.limiter).__name__ == kind
+
+
+def test_files_are_fetched_from_buckets_only_where_there_are_some(tmp_path: Path) -> None:
+    pytest.importorskip("boto3")
+    stack = {"MINIO_ENDPOINT": "http://127.0.0.1:9", "MINIO_ACCESS_KEY": "a", "MINIO_SECRET_KEY": "b"}
+    buckets = {"fetch_buckets": "surveys"}
+    for values, schemes in (({}, 2), (buckets, 2), (stack, 2), (stack | buckets, 3)):
+        context = build_context(settings(tmp_path, **values))
+        assert len(context.sources) == schemes
+        context.engine.dispose()
+    assert context.sources["s3"].check("s3://surveys/a") == "s3://surveys/a"

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from app.cli import main
 from app.cli.client import parse_settings, status_of
-from app.cli.inputs import check, gather
+from app.cli.inputs import check, find, gather
 from app.client import ClientError, Refused, TaskFailed, TransferFailed, Unreachable
 from pipeline.errors import InputInvalid
 
@@ -68,6 +68,37 @@ def test_a_file_that_is_something_else_is_refused_before_anything_is_sent(
     assert result.stderr.startswith("error[INPUT_INVALID]: ")
     assert "PNG" in result.stderr
     assert result.stdout == ""
+
+
+def test_a_url_may_stand_for_any_file(tmp_path: Path) -> None:
+    elsewhere = find("https://a.test/pre.laz?sig=1", str(POST), "s3://surveys/area.SHP")
+    assert elsewhere.urls == {
+        "pre": "https://a.test/pre.laz?sig=1", "shp": "s3://surveys/area.SHP", "shx": "s3://surveys/area.SHX",
+    }  # fmt: skip
+    assert elsewhere.files == {"post": POST}
+    assert elsewhere.hosts == ["a.test", "surveys"]
+    signed = find(str(PRE), str(POST), "https://a.test/7?sig=1", ["shx=https://a.test/8?sig=2", "prj=https://a.test/9"])
+    assert list(signed.urls) == ["shp", "shx", "prj"]
+    lonely = shape(tmp_path, ".shp")
+    mixed = find(str(PRE), str(POST), str(lonely), ["shx=https://a.test/area.shx"])
+    assert (mixed.files["shp"], mixed.urls) == (lonely, {"shx": "https://a.test/area.shx"})
+
+
+@pytest.mark.parametrize(
+    ("stable", "more", "said"),
+    [
+        ("https://a.test/7?sig=secret", (), "does not end with .shp"),
+        ("https://a.test/a.shp", ("--input", "shy=https://a.test/8"), "--input shy is not LABEL=FILE or LABEL=URL"),
+        ("https://a.test/a.shp", ("--input", "shx=nothing.shx"), "nothing.shx does not exist"),
+    ],
+)
+def test_files_that_cannot_be_told_from_the_command_line_are_named(
+    volcal: Volcal, stable: str, more: tuple[str, ...], said: str
+) -> None:
+    result = volcal("submit", PRE, POST, stable, *more, "--server", NOBODY)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "secret" not in result.stderr
 
 
 def test_a_file_that_is_not_there_is_named(volcal: Volcal, tmp_path: Path) -> None:

@@ -1,13 +1,19 @@
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from app.db.models import Task
 from app.domain.tasks import TaskState
+from app.main import create_app
+from app.serving import server
 
 TASKS = "/api/v1/tasks"
 WAIT = {"Prefer": "wait=60"}
@@ -102,3 +108,21 @@ def test_a_task_that_is_deleted_meanwhile_is_not_there(client: TestClient, world
 
 def test_nobody_waits_for_what_is_not_there(client: TestClient) -> None:
     assert client.get(f"{TASKS}/{uuid4()}", headers=WAIT).json()["code"] == "TASK_NOT_FOUND"
+
+
+def test_a_server_that_stops_answers_who_waits(world: Any) -> None:
+    task_id = world.add(TaskState.RUNNING)
+    app = create_app(world.context)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = server(app)
+        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}{TASKS}/{task_id}"
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(httpx.get, url, headers=WAIT, timeout=60)
+            while task_id not in app.state.watcher._watches:
+                time.sleep(0.01)
+            serving.should_exit = True
+            assert waiting.result(60).json()["status"] == "running"
+        thread.join(60)
+        assert not thread.is_alive()
