@@ -36,7 +36,7 @@ def describe(schema: dict[str, Any]) -> None:
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "vk_<prefix>_<secret>",
-            "description": "A key of `volcal keys create`. Needed below /api/v1 as soon as the server has one, and on "
+            "description": "A key of `volcal keys create`. Needed below /api/v1 and /ogc as soon as the server has one, and on "
             "the routes tagged compat and uploads if its operator says so.",
         }
     }

@@ -33,7 +33,7 @@ def concerns(path: str) -> bool:
 def translate(document: dict[str, Any]) -> dict[str, Any]:
     """Return a problem document with the type, and the status, that the standard asks for; its code stays.
 
-    >>> translate({"code": "NOT_READY", "status": 409})["status"]
+    >>> translate({"code": "NOT_READY", "status": 409, "type": "/docs/errors#NOT_READY"})["status"]
     404
     """
     code, status = document["code"], document["status"]
