@@ -36,8 +36,8 @@ def describe(schema: dict[str, Any]) -> None:
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "vk_<prefix>_<secret>",
-            "description": "A key of `volcal keys create`. Needed below /api/v1 and /ogc as soon as the server has one, and on "
-            "the routes tagged compat and uploads if its operator says so.",
+            "description": "A key of `volcal keys create`. Needed below /api/v1 and /ogc as soon as the server has "
+            "one, and on the routes tagged compat and uploads if its operator says so.",
         }
     }
     components["responses"] = dict(_responses())

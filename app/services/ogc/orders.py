@@ -11,7 +11,6 @@ from app.db.session import UnitOfWork
 from app.domain.keys import input_key
 from app.services import callbacks, tasks, uploads
 from app.services.ogc.asking import InlineFile, Order, read_inputs, read_outputs
-from app.services.ogc.errors import ExecutionInvalid
 
 if TYPE_CHECKING:
     from app.context import Context
@@ -53,9 +52,6 @@ def execute(context: "Context", process: str, asked: dict[str, Any]) -> UUID:
     """
     spec = tasks.find_spec(context.catalogue, process)
     order = read_inputs(spec, asked["inputs"])
-    if order.links:
-        words = "This server does not fetch files yet: send it in the request, in base64, or upload it by the task API."
-        raise ExecutionInvalid([{"field": f"inputs.{label}", "message": words} for label in order.links])
     wanted = Wanted(
         response=asked["response"],
         outputs=read_outputs(spec, asked["outputs"]),
@@ -78,7 +74,7 @@ def _create(context: "Context", process: str, order: Order, wanted: Wanted) -> U
     def write_down(work: UnitOfWork, task: Task) -> None:
         work.session.add(OgcOrder(task_id=task.id, **asdict(wanted)))
 
-    task, _ = tasks.create_task(context, process, order.options, also=write_down)
+    task, _ = tasks.create_task(context, process, order.options, inputs=order.links, also=write_down)
     return task.id
 
 
