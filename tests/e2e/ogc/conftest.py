@@ -41,7 +41,7 @@ def ogc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a real service, at /ogc."""
     folder = tmp_path_factory.mktemp("ogc")
     command = [sys.executable, "-P", "-m", "app.cli", "up", "--port", "0", "--data", folder / "data"]
-    settings = {"VOLCAL_FETCH_ALLOW": "127.0.0.1", "VOLCAL_REAP_INTERVAL_S": "0.5"}
+    settings = {"VOLCAL_FETCH_ALLOW": "127.0.0.1", "VOLCAL_REAP_INTERVAL_S": "0.5", "VOLCAL_OGC_WAIT_S": "110"}
     with (folder / "out").open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **settings})
     try:
