@@ -18,9 +18,7 @@ from rich.progress import (
 )
 
 from app.client import TaskFailed, TaskStatus, VolcalClient
-
-# what a task lacks is sent last, so that it cannot start before the optional files are there
-SENDING_ORDER = ("prj", "dbf", "shx", "shp", "pre", "post")
+from app.client.sending import in_sending_order
 
 Note = Callable[[str], None]
 
@@ -53,7 +51,7 @@ class Journey:
         """
         if not files:
             return
-        labels = sorted(files, key=lambda label: SENDING_ORDER.index(label) if label in SENDING_ORDER else -1)
+        labels = in_sending_order(files)
         sizes = {label: files[label].stat().st_size for label in labels}
         with self._bars(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bars:
             rows = {label: bars.add_task(files[label].name, total=sizes[label]) for label in labels}

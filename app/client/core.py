@@ -1,21 +1,23 @@
 """The client: create a task, send its files, wait, fetch what came out."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
 import httpx
 
-from app.client.errors import TaskFailed, WaitedTooLong
+from app.client.errors import Refused, TaskFailed, WaitedTooLong
 from app.client.fetching import fetch_all
 from app.client.models import Artifact, TaskStatus
-from app.client.sending import Progress, send
+from app.client.sending import Progress, in_sending_order, send
 from app.client.transport import Patience, Transport
 
 _POLL_S = 0.5
 _LONGEST_POLL_S = 5.0
+_GONE = 404
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -82,9 +84,52 @@ class VolcalClient:
             body["inputs"] = dict(inputs)
         return TaskStatus.model_validate(self._http.call("POST", "/api/v1/tasks", json=body, key=str(uuid4())))
 
+    def submit(
+        self,
+        files: Mapping[str, Path],
+        pipeline: str = "volume_change",
+        *,
+        options: Mapping[str, Any] | None = None,
+        name: str = "",
+        on_progress: Callable[[str, int, int], None] = lambda *_: None,
+    ) -> TaskStatus:
+        """Create a task and send its files, one after another; it starts once it has what it needs.
+
+        Args:
+            files: By label; optional ones (``dbf``, ``prj``) are sent first, so that the run has them.
+            pipeline: What to run.
+            options: Of the pipeline.
+            name: For people.
+            on_progress: Told a label, the bytes of its file that are sent, and those in all.
+
+        Raises:
+            TransferFailed: If a file changes while it is sent.
+            TaskFailed: If the server refuses a file once it has looked at it.
+        """
+        task = self.create(pipeline, options=options, name=name)
+        for label in in_sending_order(files):
+            path = files[label]
+            url = self.fresh_upload(task.id, label, filename=path.name)
+            self.upload(url, path, progress=partial(on_progress, label))
+            task = self.task(task.id)
+            if task.is_settled and task.status != "done":
+                raise TaskFailed(task.status, task.error or {})
+        return task
+
     def task(self, task_id: str) -> TaskStatus:
         """Look at a task."""
         return TaskStatus.model_validate(self._http.call("GET", f"/api/v1/tasks/{task_id}"))
+
+    def tasks(self, *, status: str | None = None, pipeline: str | None = None) -> Iterator[TaskStatus]:
+        """Yield tasks, newest first: all that the key sees, or those in one state or of one pipeline."""
+        asked = {"status": status, "pipeline": pipeline, "limit": 200, "cursor": None}
+        while True:
+            query = httpx.QueryParams({name: value for name, value in asked.items() if value is not None})
+            page = self._http.call("GET", f"/api/v1/tasks?{query}")
+            yield from (TaskStatus.model_validate(item) for item in page["tasks"])
+            if page["next"] is None:
+                return
+            asked["cursor"] = page["next"]
 
     def query(self, task_id: str) -> dict[str, Any]:
         """Return status and results as the mobile client sees them."""
@@ -119,6 +164,19 @@ class VolcalClient:
     def cancel(self, task_id: str) -> TaskStatus:
         """Stop a task; a run ends within seconds."""
         return TaskStatus.model_validate(self._http.call("POST", f"/api/v1/tasks/{task_id}/cancel"))
+
+    def restart(self, task_id: str, *, options: Mapping[str, Any] | None = None) -> TaskStatus:
+        """Run a task again that failed or was stopped, with other options if some are given."""
+        body = {"options": None if options is None else dict(options)}
+        return TaskStatus.model_validate(self._http.call("POST", f"/api/v1/tasks/{task_id}/restart", json=body))
+
+    def delete(self, task_id: str) -> None:
+        """Stop a task if it runs, and delete it with all of its files; one that is gone already is no error."""
+        try:
+            self._http.call("DELETE", f"/api/v1/tasks/{task_id}")
+        except Refused as error:
+            if error.status != _GONE:
+                raise
 
     def wait(
         self,
@@ -169,13 +227,13 @@ class VolcalClient:
         Args:
             task_id: The task.
             folder: Where to put the files.
-            parallel: How many at once.
+            parallel: How many requests at once; with more than one, a file of 32 MiB or more comes in ranges.
             progress: Told the bytes that are here and the bytes in all; called by several threads in turn.
 
         Raises:
             Refused: If the task is not done.
             Unreachable: If no byte comes for ``patience_s`` seconds.
-            TransferFailed: If a file is not what the server says.
+            TransferFailed: If a file is not what the server says, or changes meanwhile.
         """
         return fetch_all(
             self._http.files,

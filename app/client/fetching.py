@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 
 import httpx
 
-from app.client.errors import Refused, TransferFailed, Unreachable
+from app.client import ranges
+from app.client.errors import TransferFailed
 from app.client.models import Artifact
+from app.client.ranges import Link, Ranged, check_digest, journal_of, persist
 from app.client.sending import Progress
 from app.client.transport import Patience, refusal
-
-_STALE_LINK = 403
 
 
 def fetch_all(
@@ -30,7 +30,7 @@ def fetch_all(
         http: Sends the requests.
         listing: Asks the server for the files, with fresh links.
         folder: Where to put them; made if absent.
-        parallel: How many at once.
+        parallel: How many requests at once; with more than one, a large file is fetched in ranges.
         patience_s: Seconds without a byte after which it is given up.
         progress: Told the bytes that are here and the bytes in all.
 
@@ -40,20 +40,21 @@ def fetch_all(
     Raises:
         Refused: If the server says no.
         Unreachable: If it stays away.
-        TransferFailed: If a file's name leads out of the folder, or its size is wrong.
+        TransferFailed: If a file's name leads out of the folder, its size or digest is wrong, or it changes meanwhile.
     """
     artifacts = listing()
     targets = {artifact.name: _target(folder, artifact.name) for artifact in artifacts}
     total = _Total(sum(artifact.size for artifact in artifacts), progress)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def one(artifact: Artifact) -> Path:
-        return _Fetching(http, listing, artifact, targets[artifact.name], Patience(patience_s), total).run()
-
+    files = [_Fetching(http, Link(each, listing), targets[each.name], patience_s, total) for each in artifacts]
     with ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="fetch") as pool:
-        fetching = [pool.submit(one, artifact) for artifact in artifacts]
         try:
-            return [future.result() for future in fetching]
+            fetching = [[pool.submit(job) for job in file.jobs(at_once=parallel > 1)] for file in files]
+            for jobs in fetching:
+                for job in jobs:
+                    job.result()
+            return [file.finish() for file in files]
         except BaseException:
             total.stopped.set()
             pool.shutdown(cancel_futures=True)
@@ -78,63 +79,63 @@ class _Total:
 
 
 class _Fetching:
-    def __init__(
-        self,
-        http: httpx.Client,
-        listing: Callable[[], Sequence[Artifact]],
-        artifact: Artifact,
-        target: Path,
-        patience: Patience,
-        total: _Total,
-    ) -> None:
+    """One file, in ranges at once if it is large and the server knows them, else in one stream."""
+
+    def __init__(self, http: httpx.Client, link: Link, target: Path, patience_s: float, total: _Total) -> None:
         self._http = http
-        self._listing = listing
-        self._artifact = artifact
+        self._link = link
         self._target = target
         self._partial = target.with_name(f".{target.name}.part")
-        self._patience = patience
+        self._patience_s = patience_s
         self._total = total
-        self._links = 0
+        self._digest: str | None = None
+        self._ranged: Ranged | None = None
 
-    def run(self) -> Path:
-        """Fetch the file, beginning again at the byte where a broken line stopped."""
-        size = self._artifact.size
+    def jobs(self, *, at_once: bool) -> list[Callable[[], None]]:
+        """Return what is to be done, which may be done at once; nothing if the file is there already."""
+        size = self._link.size
         if self._target.is_file() and self._target.stat().st_size == size:
             self._total.add(size)
-            return self._target
+            return []
         self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._total.add(here := self._here())
-        while here < size or not self._partial.exists():
-            why: object
-            try:
-                self._more(here)
-                why = "the line broke"
-            except httpx.TransportError as error:
-                why = error
-            except Refused as error:
-                if error.status == _STALE_LINK and self._links < 3:
-                    self._renew()
-                elif error.status < 500:
-                    raise
-                why = error
-            now = self._here()
-            if now > here:
-                self._patience.restart()
-            elif now < size and not self._patience.pause():
-                raise Unreachable(f"{httpx.URL(self._artifact.url).host}, while fetching {self._artifact.name},", why)
-            here = now
-        self._partial.replace(self._target)
+        journal = journal_of(self._partial)
+        begun = self._partial.is_file() and not journal.is_file()  # in one stream, which goes on as one
+        if at_once and size >= 2 * ranges.PIECE and not begun:
+            self._ranged = Ranged(self._http, self._link, self._partial, self._patience_s, self._total)
+            if self._ranged.begin():
+                return self._ranged.jobs()
+        self._ranged = None
+        if journal.is_file():  # its holes are no beginning of a stream
+            self._partial.unlink(missing_ok=True)
+            journal.unlink()
+        return [self._stream]
+
+    def finish(self) -> Path:
+        """Put the file where it belongs, now that all of it is here."""
+        journal_of(self._partial).unlink(missing_ok=True)
+        if self._partial.is_file():
+            check_digest(self._partial, self._link.name, self._ranged.digest if self._ranged else self._digest)
+            self._partial.replace(self._target)
         return self._target
+
+    def _stream(self) -> None:
+        if self._here() > self._link.size:  # of another version
+            self._partial.unlink()
+        self._partial.touch()
+        self._total.add(self._here())
+        persist(self._link, Patience(self._patience_s), self._more, self._here, self._link.size)
 
     def _here(self) -> int:
         return self._partial.stat().st_size if self._partial.is_file() else 0
 
-    def _more(self, here: int) -> None:
+    def _more(self, url: str) -> None:
+        here = self._here()
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
-        with self._http.stream("GET", self._artifact.url, headers=headers) as answer:
+        with self._http.stream("GET", url, headers=headers) as answer:
             if not answer.is_success:
                 answer.read()
                 raise refusal(answer)
+            self._digest = answer.headers.get("repr-digest")
             if here and answer.status_code != 206:  # no ranges here: from the start
                 self._total.add(-here)
                 here = 0
@@ -144,21 +145,11 @@ class _Fetching:
                     if self._total.stopped.is_set():
                         raise TransferFailed("Fetching was stopped.")
                     here += len(block)
-                    if here > self._artifact.size:
+                    if here > self._link.size:
                         self._partial.unlink(missing_ok=True)
-                        raise TransferFailed(
-                            f"{self._artifact.name} is longer than the server says.", "Fetch it again."
-                        )
+                        raise TransferFailed(f"{self._link.name} is longer than the server says.", "Fetch it again.")
                     stream.write(block)
                     self._total.add(len(block))
-
-    def _renew(self) -> None:
-        """Get a fresh link; links live for minutes, slow lines take hours."""
-        self._links += 1
-        fresh = {artifact.name: artifact for artifact in self._listing()}
-        if self._artifact.name not in fresh or fresh[self._artifact.name].size != self._artifact.size:
-            raise TransferFailed("The result changed while it was fetched.", "Fetch it again.")
-        self._artifact = fresh[self._artifact.name]
 
 
 def _target(folder: Path, name: str) -> Path:

@@ -1,7 +1,7 @@
 """Sending a file by tus 1.0 so that no outage, on either side, costs more than the bytes in flight."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,8 +19,20 @@ _AGAIN = {409, 423, 429, 500, 502, 503, 504}
 # finishing flushes the file to the disk and looks at it, which takes a while for gigabytes
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0, read=300.0)
 
+# what a task lacks is sent last, so that it cannot start before the optional files are there
+_ORDER = ("prj", "dbf", "shx", "shp", "pre", "post")
+
 Progress = Callable[[int, int], None]
 """Called with the bytes sent so far and the bytes in all; may go back after an outage."""
+
+
+def in_sending_order(labels: Iterable[str]) -> list[str]:
+    """Return labels as their files are best sent; those of other pipelines come first, as they are given.
+
+    >>> in_sending_order(["pre", "shp", "prj", "image"])
+    ['image', 'prj', 'shp', 'pre']
+    """
+    return sorted(labels, key=lambda label: _ORDER.index(label) if label in _ORDER else -1)
 
 
 def send(http: httpx.Client, url: str, path: Path, *, patience: Patience, progress: Progress) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Response
+from pydantic import WithJsonSchema
 
 from app.api.deps import ContextDep
 from app.api.problems import examples
@@ -63,6 +64,7 @@ async def show(
     ] = None,
     prefer: Annotated[
         list[str] | None,
+        WithJsonSchema({"type": "string"}),
         Header(description=f"``wait=N``: answer once the task has changed, or after N s, at most {LONGEST_WAIT_S}."),
     ] = None,
 ) -> Response:

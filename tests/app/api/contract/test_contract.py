@@ -5,16 +5,10 @@ What is new in the description is asked as well, by itself; ``schemathesis.toml`
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,38 +17,17 @@ from app.context import Context
 from app.db.models import Task
 from app.domain.access import Caller, Rate, digest_of, scopes_of
 from app.domain.tasks import TaskState
-from app.main import create_app
 from app.outbound import BoundedFetcher, GuardedClient
 from app.services import tasks
-from app.serving import server
 from tests.app.conftest import NOW, World
+from tests.app.served import served
 
 HERE, REPOSITORY = Path(__file__).parent, Path(__file__).parents[4]
 KEY = "only of this test, and long enough"
+# without keys it is the same code: what is asked less of then is what bodies and parameters may be
+PHASES = {"required": "examples,coverage,fuzzing,stateful", "none": "examples,stateful"}
 ROOT = Caller("root", "settings", "root", scopes_of(["admin"]))
 pytestmark = pytest.mark.service
-
-
-@contextmanager
-def served(world: World, **policy: Any) -> Iterator[str]:
-    """Serve a world on loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        context = world.with_policy(public_url=url, callback_secret="not secret", **policy).context
-        furnish(world, context)
-        # names lead somewhere without being looked up; nothing is ever sent there
-        web = GuardedClient(resolve=lambda *_: ["203.0.113.7"])
-        images = replace(context.images, fetcher=BoundedFetcher(web))
-        gateway = server(create_app(replace(context, web=web, images=images)))
-        thread = threading.Thread(target=gateway.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            while not gateway.started:
-                time.sleep(0.01)
-            yield url
-        finally:
-            gateway.should_exit = True
-            thread.join()
 
 
 def furnish(world: World, context: Context) -> None:
@@ -78,16 +51,23 @@ def furnish(world: World, context: Context) -> None:
         (world.root / f"{name}.txt").write_text("\n".join(f'"{value}"' for value in values))
 
 
-@pytest.mark.parametrize("keys", ["none", "required"])
+def outward(context: Context) -> Context:
+    """Have names lead somewhere without being looked up; nothing is ever sent there."""
+    web = GuardedClient(resolve=lambda *_: ["203.0.113.7"])
+    return replace(context, web=web, images=replace(context.images, fetcher=BoundedFetcher(web)))
+
+
+@pytest.mark.parametrize("keys", list(PHASES))
 def test_the_api_keeps_to_its_description(world: World, keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "_FAILURES", Rate(10**6))  # one address comes with many wrong keys here
     is_needed = keys == "required"
     # a key of the settings, since it finds and revokes all others
     policy = {"fixed_keys": {digest_of(KEY): ROOT}, "needs_key": is_needed, "legacy_needs_key": is_needed}
     shutil.copy(HERE / "schemathesis.toml", world.root)  # beside the files that it names
-    with served(world, **policy) as url:
+    with served(world, change=outward, callback_secret="not secret", **policy) as url:
+        furnish(world, world.with_policy(**policy).context)
         asked = subprocess.run(
-            [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"],
+            [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--phases", PHASES[keys]],
             cwd=world.root,
             env={**os.environ, "KEY": KEY if is_needed else "none", "KEYS": keys, "PYTHONPATH": str(REPOSITORY)},
             capture_output=True,
