@@ -34,6 +34,7 @@ class Policy:
         callback_attempts: How often to try to tell a receiver that a task ended.
         callback_retry_s: Seconds between the first attempt and the second; later pauses are longer.
         callback_timeout_s: Seconds that an attempt may take.
+        webhook_patience_s: Seconds without a success after which a failing webhook is switched off.
         min_free_bytes: Free disk below which the service says that it is not ready, bytes.
         needs_key: Whether ``/api/v1`` asks for a key; None as soon as there is one.
         legacy_needs_key: Whether the routes that clients without keys use ask for one as well.
@@ -42,6 +43,7 @@ class Policy:
         rate_per_address: Requests a minute for each address without a key; 0 is no limit.
         quota_tasks: Unfinished tasks of one owner; 0 is no limit.
         quota_bytes: Bytes of one owner's files; 0 is no limit.
+        quota_webhooks: Webhooks of one owner; 0 is no limit.
         idempotency_ttl_s: Seconds that an Idempotency-Key is kept.
         fetch_attempts: How often in a row a fetch may bring no new byte before it is given up.
         fetch_timeout_s: Seconds that fetching one file may take in all.
@@ -63,6 +65,7 @@ class Policy:
     callback_attempts: int = 10
     callback_retry_s: float = 5.0
     callback_timeout_s: float = 20.0
+    webhook_patience_s: float = 3 * 86_400.0
     min_free_bytes: int = 512 * 2**20
     needs_key: bool | None = None
     legacy_needs_key: bool = False
@@ -71,6 +74,7 @@ class Policy:
     rate_per_address: int = 0
     quota_tasks: int = 0
     quota_bytes: int = 0
+    quota_webhooks: int = 20
     idempotency_ttl_s: int = 86_400
     fetch_attempts: int = 10
     fetch_timeout_s: float = 21_600.0

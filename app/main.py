@@ -17,6 +17,7 @@ from app.api.ogc import execution, jobs
 from app.api.ogc import routes as ogc
 from app.api.tasks import creating, looking, outputs, watching
 from app.api.tasks import routes as tasks
+from app.api.webhooks import routes as webhooks
 from app.context import Context
 
 
@@ -41,6 +42,7 @@ def create_app(context: Context | None = None) -> FastAPI:
         tus.router,
         objects.router,
         tasks.pipelines,
+        webhooks.router,
         images.router,
         ogc.router,
         execution.router,

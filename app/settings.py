@@ -177,6 +177,10 @@ class Settings(BaseSettings):
     webhook_secret: SecretStr | None = Field(
         default=None, description="Signs callbacks; none means one is derived from the secret key."
     )
+    quota_webhooks: int = Field(default=20, ge=0, description="Webhooks that one owner may have; 0 is no limit.")
+    webhook_patience_s: float = Field(
+        default=259_200.0, gt=0, description="Seconds without a success after which a failing webhook is switched off."
+    )
     callback_lookup: bool = Field(
         default=True,
         description="Whether receivers are looked up as tasks are created; off where DNS knows only the inside.",

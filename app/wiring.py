@@ -206,6 +206,8 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         callback_retry_s=settings.callback_retry_s,
         callback_timeout_s=settings.callback_timeout_s,
         ogc_wait_s=settings.ogc_wait_s,
+        webhook_patience_s=settings.webhook_patience_s,
+        quota_webhooks=settings.quota_webhooks,
     )
 
 

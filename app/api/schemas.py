@@ -267,6 +267,8 @@ class DeliveryOut(BaseModel):
     """What a receiver was told, or is to be told."""
 
     id: UUID = Field(description="The same for all attempts: ``X-Volcal-Delivery``.")
+    task: UUID | None = Field(description="The task that it tells of; null for a ping.")
+    webhook: UUID | None = Field(description="The webhook that is told; null if the task's ``callback_url`` is.")
     event: str = Field(examples=["task.done"])
     state: DeliveryState
     created_at: datetime
@@ -280,6 +282,8 @@ class DeliveryOut(BaseModel):
         is_open = delivery.state == DeliveryState.PENDING
         return cls(
             id=delivery.id,
+            task=delivery.task_id,
+            webhook=delivery.webhook_id,
             event=delivery.event,
             state=DeliveryState(delivery.state),
             created_at=delivery.created_at,
@@ -290,7 +294,7 @@ class DeliveryOut(BaseModel):
 
 
 class DeliveryList(BaseModel):
-    """Everything that a task's receiver was told, oldest first."""
+    """What receivers were told of a task, oldest first."""
 
     deliveries: list[DeliveryOut]
 
@@ -359,9 +363,9 @@ def page_of(tasks: Iterable[Task], limit: int) -> TaskPage:
     )
 
 
-def to_cursor(task: Task) -> str:
-    """Return what a client sends to see the tasks after this one."""
-    return base64.urlsafe_b64encode(f"{task.created_at.isoformat()}|{task.id}".encode()).decode()
+def to_cursor(last: Task | Delivery) -> str:
+    """Return what a client sends to see what comes after this one."""
+    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()}|{last.id}".encode()).decode()
 
 
 def from_cursor(cursor: str) -> tuple[datetime, UUID]:

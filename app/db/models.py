@@ -161,16 +161,20 @@ class Repeat(Base):
 
 
 class Delivery(Base):
-    """That a task ended, to be told to its receiver; one for each end."""
+    """Something that a receiver is to be told, once: that at a task's ``callback_url``, or a webhook's."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
         Index("ix_deliveries_task", "task_id"),
         Index("ix_deliveries_state_due", "state", "due_at"),
+        Index("ix_deliveries_webhook_created", "webhook_id", "created_at", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    task_id: Mapped[UUID | None] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))  # null: of a ping
+    webhook_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("webhooks.id", ondelete="CASCADE")
+    )  # null: the task's own
     event: Mapped[str] = mapped_column(String(32))
     host: Mapped[str] = mapped_column(String(255))  # of the receiver, so that a slow one holds up no other
     url: Mapped[str | None] = mapped_column(String(2048))  # of the receiver; null: the task's callback_url
@@ -192,6 +196,29 @@ class OgcOrder(Base):
     response: Mapped[str] = mapped_column(String(16))  # raw or document
     outputs: Mapped[dict[str, str]] = mapped_column(JSON)  # by label: value or reference
     subscriber: Mapped[dict[str, str]] = mapped_column(JSON)  # successUri, inProgressUri, failedUri; may hold secrets
+
+
+class Webhook(Base):
+    """A standing subscription of an owner to what happens to their tasks."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("ix_webhooks_owner", "owner"),)
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(100))  # for people
+    url: Mapped[str] = mapped_column(String(2048))  # may hold a secret
+    host: Mapped[str] = mapped_column(String(255))
+    events: Mapped[list[str]] = mapped_column(JSON)
+    pipelines: Mapped[list[str]] = mapped_column(JSON)  # empty: all
+    salt: Mapped[str] = mapped_column(String(64))  # of which, and of the deployment's secret, its own is made
+    mark: Mapped[str] = mapped_column(String(16))  # of the secret that was shown
+    old_salt: Mapped[str | None] = mapped_column(String(64))  # of the secret before, while both are good
+    old_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)  # the first failure since it was last heard
+    disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    disabled_why: Mapped[str] = mapped_column(String(16), default="")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Key(Base):

@@ -12,6 +12,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from app.db.models import StepRun, Task, Upload
 from app.db.session import UnitOfWork
+from app.domain.callbacks.webhooks import Event
 from app.domain.errors import TaskNotFound
 from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState, advance
@@ -132,7 +133,7 @@ def settle(work: UnitOfWork, task: Task, wanted: TaskState, error: dict[str, Any
     if ended:
         code = str(error.get("code", ""))
         work.count("task_failures", pipeline=task.pipeline, code=code)
-        callbacks.announce(work, task.id, now)
+        callbacks.announce(work, task.id, Event(f"task.{wanted}"), now)
         about = {"task_id": str(task.id), "code": code, "said": error.get("message", "")}
         work.after_commit(partial(log.info, str(wanted), extra=about))
     return ended

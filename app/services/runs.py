@@ -18,10 +18,10 @@ from sqlalchemy.sql.elements import ColumnElement
 from app.db.models import Task, Upload
 from app.db.session import UnitOfWork
 from app.domain import failures
+from app.domain.callbacks.webhooks import Event
 from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState
 from app.services import callbacks
-from app.services.ogc import telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,12 @@ def acquire(
     )
     if not taken:
         return None
-    if step == 0:
-        telling.announce(work, task_id, now)
     task = work.session.execute(select(Task).where(Task.id == task_id)).scalar_one()
     work.count("task_transitions", pipeline=task.pipeline, before=TaskState.PENDING, after=TaskState.RUNNING)
     if task.queued_at is not None:
         work.observe("queue_seconds", max(0.0, (now - task.queued_at).total_seconds()), pipeline=task.pipeline)
+    if step == 0:
+        callbacks.announce(work, task_id, Event.STARTED, now)
     files = work.session.execute(
         select(Upload.label, Upload.key, Upload.filename).where(
             Upload.task_id == task_id, Upload.state == UploadState.FINISHED
@@ -242,7 +242,7 @@ def _count(
     if error is not None:
         work.count("task_failures", pipeline=lease.pipeline, code=str(error.get("code", "")))
     if after.is_settled:
-        callbacks.announce(work, lease.task_id, now)
+        callbacks.announce(work, lease.task_id, Event(f"task.{after}"), now)
     return True
 
 

@@ -6,6 +6,7 @@ They are kept here and not with their models, since FastAPI leaves nulls out of 
 from typing import Any
 
 _ID = "0b9f6c0e-5d0c-4d0f-9a39-6a1d5d0a7c11"
+_HOOK = "3f2c8a90-58b1-4e0e-9d0a-1f6b7c2d4e55"
 _HOST = "http://127.0.0.1:8000"
 
 SUMMARY: dict[str, Any] = {
@@ -59,6 +60,8 @@ TASK: dict[str, Any] = {
 
 DELIVERY: dict[str, Any] = {
     "id": "7c1d2b5e-0f43-4c38-9a70-3c4f5f8d2e10",
+    "task": _ID,
+    "webhook": _HOOK,
     "event": "task.done",
     "state": "delivered",
     "created_at": "2026-05-01T12:09:40Z",
@@ -82,11 +85,26 @@ KEY: dict[str, Any] = {
     "used_at": None,
 }
 
+WEBHOOK: dict[str, Any] = {
+    "id": _HOOK,
+    "name": "Site office",
+    "host": "hooks.example.com",
+    "events": ["task.done", "task.error", "task.killed"],
+    "pipelines": [],
+    "enabled": True,
+    "disabled_at": None,
+    "disabled_reason": None,
+    "failing_since": None,
+    "created_at": "2026-05-01T12:00:00Z",
+}
+
 WHOLES: dict[str, Any] = {
     "DeliveryOut": DELIVERY,
     "KeyOut": KEY,
     "NewKey": {**KEY, "key": "vk_3f9a1c07be_…"},
+    "NewWebhook": {**WEBHOOK, "secret": "whsec_…"},
     "TaskOut": TASK,
     "TaskSummary": SUMMARY,
+    "WebhookOut": WEBHOOK,
 }
 """By the name of a schema, its example."""

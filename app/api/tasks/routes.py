@@ -137,7 +137,7 @@ def delete(task_id: UUID, context: ContextDep) -> None:
 
 @router.get("/{task_id}/deliveries", summary="List the callbacks", responses=examples(_NO_TASK))
 def deliveries(task_id: UUID, work: ReadDep) -> DeliveryList:
-    """List what the receiver at the task's ``callback_url`` was told, or is to be told, with each attempt."""
+    """List what was told of the task, or is to be, with each attempt: at its ``callback_url``, and by webhooks."""
     queries.get_task(work, task_id)
     return DeliveryList(deliveries=[DeliveryOut.of(found) for found in callbacks.of_task(work, task_id)])
 

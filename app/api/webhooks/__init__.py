@@ -1,0 +1,1 @@
+"""Webhooks at /api/v1/webhooks."""
