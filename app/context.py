@@ -13,6 +13,7 @@ from app.limiting.local import LocalLimiter
 from app.outbound import BoundedFetcher, GuardedClient
 from app.services.images.parts import Images
 from pipeline.registry import Catalogue
+from pipeline.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Context:
         sources: By scheme, who has files that are named by URLs.
         limiter: Counts requests.
         images: Image pipelines, and what they need.
+        site: What the deployment gives to runs, without passwords.
         viewer: For whom this is: others' tasks do not exist then; None sees all, as workers do.
     """
 
@@ -112,6 +114,7 @@ class Context:
     sources: Mapping[str, FileSource] = field(default_factory=dict)
     limiter: RateLimiter = field(default_factory=LocalLimiter)
     images: Images = field(default_factory=lambda: Images(BoundedFetcher(GuardedClient())))
+    site: Site = field(default_factory=Site)
     viewer: Caller | None = None
 
     @property

@@ -15,6 +15,7 @@ from app.api.images import routes as images
 from app.api.middleware import CarefulHeaders, RequestLog, SmallBodies
 from app.api.ogc import execution, jobs
 from app.api.ogc import routes as ogc
+from app.api.rasters import routes as rasters
 from app.api.tasks import creating, looking, outputs, watching
 from app.api.tasks import routes as tasks
 from app.api.webhooks import routes as webhooks
@@ -47,6 +48,7 @@ def create_app(context: Context | None = None) -> FastAPI:
         ogc.router,
         execution.router,
         jobs.router,
+        rasters.router,
         keys.router,
         health.router,
         documentation.router,

@@ -246,6 +246,29 @@ class Settings(BaseSettings):
         default="text", description="Log lines for people, or one JSON object a line for machines."
     )
 
+    models_dir: Path | None = Field(
+        default=None,
+        description="Folder of models for `raster_prediction`, a folder each; gateway and workers read it.",
+        validation_alias=AliasChoices("VOLCAL_MODELS_DIR", "MODELS_DIR"),
+    )
+    sources_dir: Path | None = Field(
+        default=None, description="Folder of further data sources for `raster_prediction`, a JSON file each."
+    )
+    stac_catalogue: str = Field(
+        default="",
+        description="STAC API or catalogue, a URL or a file, of data sources that name none of their own.",
+    )
+    earthdata_username: str | None = Field(
+        default=None,
+        description="User at NASA Earthdata, for sources whose files need a login there.",
+        validation_alias=AliasChoices("VOLCAL_EARTHDATA_USERNAME", "EARTHDATA_USERNAME"),
+    )
+    earthdata_password: SecretStr | None = Field(
+        default=None,
+        description="Password at NASA Earthdata.",
+        validation_alias=AliasChoices("VOLCAL_EARTHDATA_PASSWORD", "EARTHDATA_PASSWORD"),
+    )
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _in_capitals(cls, level: object) -> object:

@@ -21,6 +21,7 @@ from app.storage.local import LocalStore
 from app.uploads.tus import Shelf, TusUploads
 from app.uploads.tusd import TusdUploads
 from pipeline.registry import CATALOGUE
+from pipeline.site import Site
 
 if TYPE_CHECKING:
     from app.storage.s3 import S3Store
@@ -55,6 +56,19 @@ def build_context(settings: Settings) -> Context:
         sources=_sources(settings, web),
         limiter=_limiter(settings),
         images=build_images(settings),
+        site=site_of(settings),
+    )
+
+
+def site_of(settings: Settings, *, logins: bool = False) -> Site:
+    """Return what the deployment gives to runs; with its logins where runs are started, which is nowhere else."""
+    password = settings.earthdata_password
+    login = (settings.earthdata_username, password.get_secret_value()) if logins and password else None
+    return Site(
+        models=settings.models_dir and settings.models_dir.resolve(),
+        sources=settings.sources_dir and settings.sources_dir.resolve(),
+        catalogue=settings.stac_catalogue,
+        earthdata=(login[0], login[1]) if login and login[0] else None,
     )
 
 

@@ -7,7 +7,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt docker/requirements.py ./
 # Further extras of pyproject.toml, such as otel.
 ARG EXTRAS=""
-RUN python requirements.py worker stack ${EXTRAS} > requirements.txt \
+RUN python requirements.py worker raster stack ${EXTRAS} > requirements.txt \
     && /opt/volcal/bin/pip install --constraint constraints.txt --requirement requirements.txt \
     && find /opt/volcal/lib -type d -name tests -prune -exec rm -rf {} +
 COPY . .
@@ -20,7 +20,7 @@ RUN /opt/volcal/bin/pip install --no-deps . \
 
 FROM python:3.11.13-slim-bookworm
 LABEL org.opencontainers.image.title="Volcal worker" \
-      org.opencontainers.image.description="Runs the pipelines: volume change between two surveys" \
+      org.opencontainers.image.description="Runs the pipelines: volume change between two surveys, prediction from satellite scenes" \
       org.opencontainers.image.licenses="MIT"
 RUN groupadd --gid 10001 volcal \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin volcal \

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.contracts import Outcome, Run
 from pipeline.errors import Defect, OutOfMemory, PipelineError, StorageFull
 from pipeline.registry import CATALOGUE
+from pipeline.site import Site
 from pipeline.spread.commands import Commands
 from pipeline.spread.lead import Lead
 
@@ -42,6 +43,7 @@ class RunSpec(BaseModel):
     before: Path | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
     spread: bool = False
+    site: Site = Site()
 
 
 class Protocol:
@@ -154,7 +156,7 @@ def _run(spec: RunSpec, protocol: Protocol, commands: Commands | None) -> Outcom
     runner = CATALOGUE.load(spec.pipeline, spec.step)
     parts = spec.outdir / ".parts"
     helpers = Lead(protocol.send, commands, spec.inputs, parts) if spec.spread and commands is not None else None
-    run = Run(spec.inputs, spec.outdir, spec.seed, protocol.report, spec.before, spec.facts, helpers)
+    run = Run(spec.inputs, spec.outdir, spec.seed, protocol.report, spec.before, spec.facts, helpers, spec.site)
     try:
         return runner(run, params)
     finally:

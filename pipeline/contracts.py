@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
+from pipeline.site import Site
+
 
 @dataclass(frozen=True, slots=True)
 class InputSlot:
@@ -49,12 +51,14 @@ class Step:
         runner: ``package.module:function``, imported on first use, since that loads the science. What its outcome
             names is handed to the next step; the last one's is the task's result.
         queue: Workers that listen to it take the step; empty = those of the default queue.
+        fetches: Whether it reads from the web: the worker opens a gate for it, and says in ``Run.site`` where that is.
     """
 
     name: str
     title: str
     runner: str
     queue: str = ""
+    fetches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ class Run:
         before: Folder with the files of the step before this one; None in the first.
         facts: The document of the step before; empty in the first.
         helpers: Who may do parts of it; None = the run does all by itself. The result never depends on it.
+        site: What the deployment gives to runs.
     """
 
     inputs: Mapping[str, Path]
@@ -171,6 +176,7 @@ class Run:
     before: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     helpers: Helpers | None = None
+    site: Site = field(default_factory=Site)
 
 
 class Runner(Protocol):
@@ -187,14 +193,17 @@ class Spec:
     Args:
         name: The slug, such as ``volume_change``.
         title: One line for people.
-        inputs: The files it asks for, in order.
-        params: Model of its options; its JSON schema is shown to clients. Defaults must work.
+        inputs: The files it asks for, in order; a task of a pipeline that takes none is queued as it is created.
+        params: Model of its options; its JSON schema is shown to clients. Defaults must work, but see ``example``.
         steps: What is done one after the other, each by itself; most pipelines have one.
         inspector: ``package.module:function`` that checks one uploaded input and raises
             ``PipelineError``; standard library only, because the gateway calls it. Its signature is
             ``inspect(label: str, stream: BinaryIO, size: int, name: str) -> None``.
         pairs: Inputs that must fit each other.
         outputs: Parts of the result that clients may choose by name; every file is to be had without.
+        preflight: ``package.module:function`` that looks at a task's options as it is created, called as
+            ``preflight(params, site)``; raises ``PipelineError``. Nothing heavy, because the gateway calls it.
+        example: Options that work, where a pipeline needs some.
     """
 
     name: str
@@ -205,6 +214,8 @@ class Spec:
     inspector: str | None = None
     pairs: tuple[InputPair, ...] = ()
     outputs: tuple[OutputSlot, ...] = ()
+    preflight: str | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,6 +7,11 @@ PipelineError
 ├── RegistrationFailed  REGISTRATION_FAILED  the surveys cannot be put on top of each other
 ├── OutOfMemory         OUT_OF_MEMORY        the run's memory cap was reached
 ├── TimedOut            TIMEOUT              the run's time cap was reached
+├── ModelUnknown        MODEL_UNKNOWN        there is no such model
+├── ModelUnusable       MODEL_UNUSABLE       a model's files are not what its manifest says
+├── CatalogueUnusable   CATALOGUE_UNUSABLE   the catalogue of scenes cannot be read
+├── ScenesMissing       SCENES_MISSING       nothing was seen of the places at those times
+├── ScenesUnreadable    SCENES_UNREADABLE    scenes were found, and none of them can be read
 ├── StorageFull         STORAGE              a file could not be written or read back
 └── Defect              INTERNAL             anything else: a fault of ours
 
@@ -74,6 +79,36 @@ class RegistrationFailed(PipelineError):
     """The two surveys cannot be put on top of each other."""
 
     code = "REGISTRATION_FAILED"
+
+
+class ModelUnknown(PipelineError):
+    """There is no model of that name."""
+
+    code = "MODEL_UNKNOWN"
+
+
+class ModelUnusable(PipelineError):
+    """A model's files are not what its manifest says."""
+
+    code = "MODEL_UNUSABLE"
+
+
+class CatalogueUnusable(PipelineError):
+    """The catalogue of scenes cannot be read, or is not there."""
+
+    code = "CATALOGUE_UNUSABLE"
+
+
+class ScenesMissing(PipelineError):
+    """Nothing was seen of the places at those times, clouds left out."""
+
+    code = "SCENES_MISSING"
+
+
+class ScenesUnreadable(PipelineError):
+    """Scenes were found, and none of them can be read."""
+
+    code = "SCENES_UNREADABLE"
 
 
 class OutOfMemory(PipelineError):

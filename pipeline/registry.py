@@ -5,8 +5,11 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-from pipeline import testing, volume_change
+from pydantic import BaseModel
+
+from pipeline import raster_prediction, testing, volume_change
 from pipeline.contracts import Runner, Spec
+from pipeline.site import Site
 
 PairCheck = Callable[[BinaryIO, int, BinaryIO, int], None]
 
@@ -51,6 +54,15 @@ class Catalogue(Mapping[str, Spec]):
         target = self[name].inspector
         return None if target is None else resolve(target)
 
+    def preflight(self, name: str, params: BaseModel, site: Site) -> None:
+        """Look at a task's options as it is created.
+
+        Raises:
+            PipelineError: If they cannot come to a good end.
+        """
+        if (target := self[name].preflight) is not None:
+            resolve(target)(params, site)
+
     def pairs(self, name: str) -> list[tuple[str, str, PairCheck]]:
         """Import the functions that check inputs against each other, with the labels they are for."""
         return [(pair.first, pair.second, resolve(pair.check)) for pair in self[name].pairs]
@@ -62,4 +74,6 @@ def resolve(target: str) -> Any:
     return getattr(import_module(module), name)
 
 
-CATALOGUE = Catalogue([volume_change.SPEC, testing.CONSTANT, testing.RELAY, testing.ECHO, testing.SHARED])
+CATALOGUE = Catalogue(
+    [volume_change.SPEC, raster_prediction.SPEC, testing.CONSTANT, testing.RELAY, testing.ECHO, testing.SHARED]
+)

@@ -95,14 +95,18 @@ def test_every_setting_is_documented_with_its_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
-def test_every_pipeline_loads_and_accepts_its_defaults(name: str) -> None:
-    assert CATALOGUE[name].params() is not None
+def test_every_pipeline_loads_and_accepts_its_defaults_or_its_example(name: str) -> None:
+    assert CATALOGUE[name].params(**CATALOGUE[name].example) is not None
     assert callable(CATALOGUE.load(name))
 
 
-@pytest.mark.parametrize("name", sorted(CATALOGUE["volume_change"].params.model_fields))
-def test_every_option_is_documented(name: str) -> None:
-    assert f"`{name}`" in (ROOT / "docs/pipelines.md").read_text()
+@pytest.mark.parametrize(
+    ("pipeline", "name"),
+    [(each, name) for each in ("volume_change", "raster_prediction") for name in CATALOGUE[each].params.model_fields],
+)
+def test_every_option_is_documented(pipeline: str, name: str) -> None:
+    part = (ROOT / "docs/pipelines.md").read_text().partition(f"## `{pipeline}`")[2].partition("\n## ")[0]
+    assert f"`{name}`" in part
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

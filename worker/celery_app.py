@@ -5,7 +5,7 @@ import mmap
 import os
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,9 +18,11 @@ from app.context import Context
 from app.db.session import make_engine
 from app.domain.ports import DEFAULT_QUEUE
 from app.observe import tracing
+from app.outbound import AllowList
+from app.outbound.gate import open_gate
 from app.queue.celery import HELP_JOB, JOB, broker_settings, common_settings
 from app.settings import Settings
-from app.wiring import broker_url, build_context, database_url
+from app.wiring import broker_url, build_context, database_url, site_of
 from pipeline import guard
 from pipeline.registry import CATALOGUE
 from worker import foreign, machine
@@ -103,7 +105,15 @@ def _parts(settings: Settings, concurrency: int, stopping: StopFlag) -> Callable
         memory_mb = machine.memory_cap_mb(settings.run_memory_mb, runs=concurrency)
         limits = Limits(settings.run_timeout_s, memory_mb, machine.threads(runs=concurrency))
         scratch = scratch_of(settings)
-        here = Surroundings(scratch, limits, settings.heartbeat_s, stopping.is_set, helpers=settings.helpers)
+        here = Surroundings(
+            scratch,
+            limits,
+            settings.heartbeat_s,
+            stopping.is_set,
+            helpers=settings.helpers,
+            site=site_of(settings, logins=True),
+            gate=partial(open_gate, AllowList.of(settings.fetch_allow)),
+        )
         return build_context(settings), here
 
     return parts

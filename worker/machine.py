@@ -11,7 +11,17 @@ MIB = 2**20
 SHARE = 0.8  # of the memory, for runs; the rest is for the worker and the files' cache
 LOW_DISK = MIB
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_SECRETS = ("DATABASE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "API_KEY", "MINIO_", "AWS_", "VOLCAL_", "PG")
+_SECRETS = (
+    "DATABASE_URL",
+    "CELERY_BROKER_URL",
+    "CELERY_RESULT_BACKEND",
+    "API_KEY",
+    "MINIO_",
+    "AWS_",
+    "VOLCAL_",
+    "PG",
+    "EARTHDATA_",
+)
 
 
 def memory_cap_mb(wanted_mb: int, *, runs: int) -> int:

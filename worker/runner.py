@@ -6,7 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from app.services.steps import Handed
 from pipeline.child import RunSpec
 from pipeline.contracts import Step
 from pipeline.errors import Defect, StorageFull
+from pipeline.site import Site
 from worker.runs.lookout import Lookout, TransferEnded
 from worker.runs.pulse import Pulse
 from worker.runs.scratch import scratch_folder
@@ -52,6 +53,8 @@ class Surroundings:
         stopping: Whether the worker was asked to stop.
         name: Who runs it, for people to read.
         helpers: How many other workers to call for help with the parts of a run; 0 = none.
+        site: What the deployment gives to runs.
+        gate: Opens the way out for a run that reads from the web; says at which address.
     """
 
     scratch: Path
@@ -60,6 +63,12 @@ class Surroundings:
     stopping: Callable[[], bool] = lambda: False
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     helpers: int = 0
+    site: Site = field(default_factory=Site)
+    gate: Callable[[], AbstractContextManager[str]] = lambda: nullcontext("")
+
+    def way_out(self, step: Step) -> AbstractContextManager[str]:
+        """Open the gate if a step needs it."""
+        return self.gate() if step.fetches else nullcontext("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +179,10 @@ def _attempt(context: Context, turn: Turn, here: Surroundings, pulse: Pulse, sta
     """Run in a scratch folder, which is gone before the end is recorded: a full disk may have room again."""
     lease = turn.lease
     try:
-        with scratch_folder(here.scratch, f"{lease.task_id}-{lease.fence}") as folder:
+        with (
+            scratch_folder(here.scratch, f"{lease.task_id}-{lease.fence}") as folder,
+            here.way_out(turn.steps[lease.step]) as gate,
+        ):
             stages.tell("fetching")
             lookout = Lookout(pulse, here.stopping)
             inputs = _fetch(context, lease, folder / "in", lookout)
@@ -186,6 +198,7 @@ def _attempt(context: Context, turn: Turn, here: Surroundings, pulse: Pulse, sta
                 before=before,
                 facts={} if turn.before is None else turn.before.document,
                 spread=here.helpers > 0,
+                site=here.site.model_copy(update={"gate": gate}),
             )
             stages.tell("starting")
             ending = _supervised(context, turn, spec, work, here, pulse, stages)

@@ -117,6 +117,7 @@ def about() -> dict[str, Any]:
             {"name": "pipelines", "description": "What can be run, with which options."},
             {"name": "images", "description": "Image pipelines: images by URL, answered at once; no tasks."},
             {"name": "ogc", "description": "OGC API - Processes 1.0: the same tasks for clients of the standard."},
+            {"name": "rasters", "description": "Predictions from satellite scenes, as their clients speak it."},
             {"name": "queues", "description": "How much work waits, and who takes it."},
             {"name": "webhooks", "description": "Who is told of what happens to one's tasks, and what they were told."},
             {"name": "keys", "description": "Who may call: for who has a key with the scope `admin`."},

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy import select
 
@@ -111,15 +112,23 @@ def end(work: UnitOfWork, lease: Lease, now: datetime, **values: Any) -> None:
 
 def of(work: UnitOfWork, catalogue: "Catalogue", task: Task) -> list[StepView]:
     """Return the steps of a task, in order; none if its pipeline has but one, which is the task itself."""
-    spec = catalogue.get(task.pipeline)
-    if spec is None or len(spec.steps) < 2:
-        return []
-    found = work.session.execute(select(StepRun).where(StepRun.task_id == task.id)).scalars()
-    known = {run.number: run for run in found}
-    return [
-        StepView(step.name, step.title, step.queue, _state(task, number), known.get(number))
-        for number, step in enumerate(spec.steps)
-    ]
+    return of_each(work, catalogue, [task])[task.id]
+
+
+def of_each(work: UnitOfWork, catalogue: "Catalogue", tasks: Sequence[Task]) -> dict[UUID, list[StepView]]:
+    """Return the steps of several tasks, by their ids, with one look at the table."""
+    several = {task.id: spec for task in tasks if (spec := catalogue.get(task.pipeline)) and len(spec.steps) > 1}
+    known: dict[tuple[UUID, int], StepRun] = {}
+    if several:
+        found = work.session.execute(select(StepRun).where(StepRun.task_id.in_(several))).scalars()
+        known = {(run.task_id, run.number): run for run in found}
+    return {
+        task.id: [
+            StepView(step.name, step.title, step.queue, _state(task, number), known.get((task.id, number)))
+            for number, step in enumerate(several[task.id].steps if task.id in several else ())
+        ]
+        for task in tasks
+    }
 
 
 def _state(task: Task, number: int) -> TaskState:

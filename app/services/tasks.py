@@ -69,14 +69,16 @@ def find_spec(catalogue: "Catalogue", name: str) -> "Spec":
     return spec
 
 
-def check_options(spec: "Spec", options: dict[str, Any]) -> dict[str, Any]:
+def check_options(context: "Context", spec: "Spec", options: dict[str, Any]) -> dict[str, Any]:
     """Return the options as the pipeline will read them, defaults included.
 
     Raises:
         OptionsInvalid: If they do not fit, saying which and why.
+        PipelineError: If the pipeline, looking at them, sees that they can come to no good end.
     """
     try:
-        checked = spec.params.model_validate(options).model_dump(mode="json")
+        params = spec.params.model_validate(options)
+        checked = params.model_dump(mode="json")
         json.dumps(checked, allow_nan=False)
     except ValidationError as error:
         problems = [
@@ -86,6 +88,7 @@ def check_options(spec: "Spec", options: dict[str, Any]) -> dict[str, Any]:
         raise OptionsInvalid(problems) from None
     except ValueError:
         raise OptionsInvalid([{"field": "options", "message": "NaN and Infinity are not numbers of JSON."}]) from None
+    context.catalogue.preflight(spec.name, params, context.site)
     return checked
 
 
@@ -101,6 +104,8 @@ def create_task(
 ) -> tuple[Task, list[Ticket]]:
     """Open a task, and an upload for each file that it needs and that is not named by a URL.
 
+    One that takes no files is queued at once.
+
     Args:
         context: The application's parts.
         pipeline: What to run.
@@ -113,6 +118,7 @@ def create_task(
     Raises:
         PipelineNotFound: If there is no such pipeline.
         OptionsInvalid: If the options do not fit it.
+        PipelineError: If the options can come to no good end.
         UrlRefused: If the callback's URL may not be called, or nothing may be fetched from an input's.
         LabelUnknown: If the pipeline takes no such file.
         TaskQuotaReached: If whoever asks has too many unfinished tasks.
@@ -125,7 +131,7 @@ def create_task(
         owner=context.owner,
         pipeline=pipeline,
         name=name,
-        options=check_options(spec, options or {}),
+        options=check_options(context, spec, options or {}),
         state=TaskState.WAITING,
         queue=spec.steps[0].queue,
         callback_url=None if callback_url is None else callbacks.check(context, callback_url),
@@ -144,11 +150,7 @@ def create_task(
             tickets.append(ticket)
         with context.unit_of_work() as work:
             quotas.check_tasks(work, context.policy, task.owner)
-            work.session.add(task)
-            work.count("tasks_created", pipeline=pipeline)
-            if also is not None:
-                work.session.flush()
-                also(work, task)
+            _add(context, work, spec, task, also)
             work.commit()
     except BaseException:
         for ticket in tickets:
@@ -156,6 +158,16 @@ def create_task(
         raise
     log.info("created", extra={"task_id": str(task.id), "pipeline": pipeline})
     return task, tickets
+
+
+def _add(context: "Context", work: UnitOfWork, spec: "Spec", task: Task, also: "Also | None") -> None:
+    work.session.add(task)
+    work.count("tasks_created", pipeline=task.pipeline)
+    work.session.flush()
+    if also is not None:
+        also(work, task)
+    if not spec.inputs:
+        queries.queue_task(work, context.queue, task, queries.utc_now(), spec)
 
 
 def describe(work: UnitOfWork, catalogue: "Catalogue", task_id: UUID) -> View:
@@ -251,7 +263,7 @@ def _run_again(context: "Context", work: UnitOfWork, task: Task, options: dict[s
         raise InputsMissing(missing)
     quotas.check_tasks(work, context.policy, task.owner)
     if options is not None:
-        task.options = check_options(spec, options)
+        task.options = check_options(context, spec, options)
         work.session.flush()
     # Steps that are done need not be done again, unless other options would change what they handed on.
     first = spec if options is not None or task.step >= len(spec.steps) else None

@@ -66,8 +66,7 @@ class World:
 
     def add(self, state: TaskState = TaskState.PENDING, **values: Any) -> UUID:
         """Put a task into the database as it stands."""
-        values = {"pipeline": "constant", "created_at": NOW, **values}
-        task = Task(id=uuid4(), options={}, state=state, **values)
+        task = Task(**{"id": uuid4(), "pipeline": "constant", "options": {}, "created_at": NOW, **values}, state=state)
         with self.context.unit_of_work() as work:
             work.session.add(task)
             work.commit()

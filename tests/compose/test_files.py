@@ -14,6 +14,7 @@ import pytest
 
 from app.cli.parts import SECRETS
 from app.settings import Settings
+from pipeline.registry import CATALOGUE
 from tests.compose.engine import compose_binary
 from tests.compose.standins import KINDS, wanted
 
@@ -21,9 +22,10 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 PROFILES = ("--profile", "*")
+WORKERS = ("worker", "data-processing", "model-prediction")
 ONE_SHOT = {"migrate", "minio-owner"}
 ROOTS = {"minio-owner"}  # gives the store's volume to the store's user, with the one right that this needs
-OURS = {"gateway", "worker", "beat", "migrate", "ml_backend_worker"}
+OURS = {"gateway", "worker", "data-processing", "model-prediction", "beat", "migrate", "ml_backend_worker"}
 
 
 def compose(*arguments: str, **variables: str) -> str:
@@ -210,6 +212,23 @@ def test_workers_get_their_time_to_stop_and_go_before_the_database() -> None:
     minutes, seconds = re.fullmatch(r"(?:(\d+)m)?(\d+)s", grace).groups()  # type: ignore[union-attr]
     assert int(minutes or 0) * 60 + int(seconds) >= 60
     assert services()["worker"]["oom_score_adj"] > services()["db"].get("oom_score_adj", 0)
+
+
+def test_the_default_stack_has_one_worker_for_every_queue_and_variables_add_more_for_two_of_them() -> None:
+    default = json.loads(compose("config", "--format=json"))["services"]
+    assert {name for name in WORKERS if default[name].get("deploy", {}).get("replicas", 1)} == {"worker"}
+    assert not default["worker"]["environment"].get("VOLCAL_QUEUES")  # which means all of them
+    wanted = {"DATA_PROCESSING_WORKER_REPLICAS": "2", "MODEL_PREDICTION_WORKER_REPLICAS": "3"}
+    found = json.loads(compose("config", "--format=json", **wanted))["services"]
+    for queue, replicas in (("data-processing", 2), ("model-prediction", 3)):
+        assert queue in CATALOGUE.queues
+        assert found[queue]["deploy"]["replicas"] == replicas
+        assert found[queue]["environment"]["VOLCAL_QUEUES"] == queue
+
+
+def test_logins_for_scenes_are_told_to_workers_that_read_scenes_alone() -> None:
+    told = {name for name, service in services().items() if "EARTHDATA_PASSWORD" in service.get("environment", {})}
+    assert told == {"worker", "data-processing"}
 
 
 def test_one_variable_leads_phones_to_this_machine() -> None:

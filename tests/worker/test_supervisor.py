@@ -160,6 +160,9 @@ def test_a_run_knows_no_secret_and_starts_no_more_threads_than_its_share(
 ) -> None:
     monkeypatch.setenv("VOLCAL_SECRET_KEY", "hush")
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:hush@db/volcal")
+    monkeypatch.setenv("EARTHDATA_PASSWORD", "hush")
+    monkeypatch.setenv("https_proxy", "http://user:hush@proxy")  # the gate is the one way out
+    monkeypatch.setenv("NO_PROXY", "*")
     seen: dict[str, str] = {}
 
     class Reader(Observer):
@@ -171,5 +174,8 @@ def test_a_run_knows_no_secret_and_starts_no_more_threads_than_its_share(
 
     assert end_of(tmp_path, Reader(), seconds=0.5, limits=Limits(60, 2000, threads=3)).kind is EndKind.DONE
     assert "hush" not in " ".join(seen.values())
+    assert not {"https_proxy", "NO_PROXY"} & set(seen)
+    (spec,) = tmp_path.rglob("spec.json")
+    assert spec.stat().st_mode & 0o777 == 0o600
     assert (seen["OMP_NUM_THREADS"], seen["NUMBA_NUM_THREADS"]) == ("3", "3")
     assert seen["TMPDIR"].startswith(str(tmp_path))

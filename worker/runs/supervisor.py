@@ -148,6 +148,7 @@ class _Supervision:
         (workdir / _TMP).mkdir()
         words = ["help"]
         if spec is not None:
+            (workdir / "spec.json").touch(mode=0o600)  # it may hold a password
             (workdir / "spec.json").write_text(spec.model_dump_json())
             words = ["run", str(workdir / "spec.json")]
         self._begun = time.monotonic()
@@ -341,8 +342,10 @@ def _start(words: list[str], workdir: Path, limits: Limits, commands: int | None
 
 
 def _environment(outer: Mapping[str, str], workdir: Path, limits: Limits) -> dict[str, str]:
-    """Return the child's environment: no secrets of the service, and a share of the cores."""
-    kept = {key: value for key, value in outer.items() if not machine.is_secret(key)}
+    """Return the child's environment: no secrets of the service, no way around the gate, and a share of the cores."""
+    kept = {
+        key: value for key, value in outer.items() if not machine.is_secret(key) and not key.lower().endswith("_proxy")
+    }
     threads = str(max(1, limits.threads))
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "GDAL", "RAYON")
     return (

@@ -35,8 +35,8 @@ _OPEN = {
     "/api/health",
 }
 _OPEN_BELOW = ("/docs-assets/", "/objects/")
-_LEGACY = {"/create_task", "/process", "/job", "/api/run-model", "/api/tasks", "/api/queues/status"}
-_LEGACY_BELOW = ("/start_task/", "/query_task/", "/process/", "/job/", "/potree/", "/api/task/")
+_LEGACY = {"/create_task", "/process", "/job", "/api/run-model", "/api/tasks", "/api/queues/status", "/api/models"}
+_LEGACY_BELOW = ("/start_task/", "/query_task/", "/process/", "/job/", "/potree/", "/api/task/", "/api/models/")
 _READS = {"GET", "HEAD"}
 _ADMIN = "/api/v1/keys"
 

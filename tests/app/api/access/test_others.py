@@ -69,7 +69,7 @@ def test_nobodys_key_opens_no_route_to_a_task_that_has_an_owner(
 ) -> None:
     theirs = world.add(TaskState.WAITING, owner="alice")
     answer = call(serve(), method, fill(path, task_id=str(theirs)), {})
-    assert answer.status_code == (401 if path.startswith(("/api/", "/ogc/")) else 404)
+    assert answer.status_code == (401 if path.startswith(("/api/v1/", "/ogc/")) else 404)
     assert call(serve(legacy_needs_key=True), method, fill(path, task_id=str(theirs)), {}).status_code == 401
 
 

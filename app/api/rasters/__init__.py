@@ -1,0 +1,1 @@
+"""/api/run-model and what belongs to it: raster prediction, as its clients speak it."""

@@ -1,0 +1,1 @@
+"""From a place and a time to what was seen there: catalogue, files, clouds, composites."""
