@@ -104,7 +104,7 @@ _STAGES = ("reading", "selecting ground", "registering", "detecting change", "dr
 def _worker(context: Context, environment: dict[str, str], core: int, helpers: int) -> Iterator[int]:
     """Run a worker on one core; yield its process id once it listens."""
     name = f"w{core}-{uuid4().hex[:6]}@bench"
-    settings = {"VOLCAL_HELPERS": str(helpers), "VOLCAL_LOG_LEVEL": "WARNING"}
+    settings = {"VOLCAL_HELPERS": str(helpers), "VOLCAL_LOG_LEVEL": "ERROR"}
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "app.cli", "work", "--name", name],
         env={**environment, **settings},

@@ -19,7 +19,7 @@ from pipeline.errors import Defect, OutOfMemory, PipelineError, StorageFull
 from pipeline.registry import CATALOGUE
 from pipeline.site import Site
 from pipeline.spread.commands import Commands
-from pipeline.spread.lead import Lead
+from pipeline.spread.lead import PARTS, Lead
 
 DONE, DEFECT, UNUSABLE = 0, 1, 2
 OUTCOME = "outcome.json"
@@ -154,7 +154,7 @@ def _run(spec: RunSpec, protocol: Protocol, commands: Commands | None) -> Outcom
     spec.outdir.mkdir(parents=True, exist_ok=True)
     protocol.report(0.0, "starting")
     runner = CATALOGUE.load(spec.pipeline, spec.step)
-    parts = spec.outdir / ".parts"
+    parts = spec.outdir / PARTS
     helpers = Lead(protocol.send, commands, spec.inputs, parts) if spec.spread and commands is not None else None
     run = Run(spec.inputs, spec.outdir, spec.seed, protocol.report, spec.before, spec.facts, helpers, spec.site)
     try:

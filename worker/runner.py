@@ -223,7 +223,7 @@ def _supervised(
 ) -> Ending:
     """Run, sharing parts with others where this worker may."""
     where = turn.steps[turn.lease.step].queue
-    sharing = Sharing(context, turn.lease, helpers=here.helpers, queue=where) if spec.spread else None
+    sharing = Sharing(context, turn.lease, spec.outdir, helpers=here.helpers, queue=where) if spec.spread else None
     try:
         return supervise(
             spec,

@@ -10,6 +10,9 @@ from pipeline.errors import StorageFull
 from pipeline.spread.commands import Commands
 from pipeline.spread.part import do
 
+PARTS = ".parts"
+"""Folder in the run's own where each part has one, by its number."""
+
 
 class Lead:
     """Offers jobs to others by way of the supervisor, which knows what has become of each.
@@ -56,7 +59,7 @@ class Lead:
 
     def _ask(self, wanted: int, last: int) -> dict[str, Any]:
         """Ask for a part to do, or for what another has left of the one that is wanted; the answer may take long."""
-        self._tell("next", wanted=wanted, last=last, outdir=str(self._outdir(wanted)))
+        self._tell("next", wanted=wanted, last=last)
         answer = self._commands.next()
         if answer is None or "failed" in answer:
             why = "the worker is gone" if answer is None else answer["failed"]

@@ -20,7 +20,12 @@ def do(
         inputs: Paths by label.
         files: Paths by name.
         outdir: Where it leaves its files.
+
+    Raises:
+        ValueError: If the function is none of a pipeline's.
     """
+    if not function.startswith("pipeline."):
+        raise ValueError(f"{function} is no function of a pipeline")
     shutil.rmtree(outdir, ignore_errors=True)
     outdir.mkdir(parents=True)
     result = resolve(function)(Part(inputs, files, outdir), **arguments)

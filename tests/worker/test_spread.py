@@ -22,7 +22,7 @@ from worker.runner import Surroundings, run_task
 from worker.runs.supervisor import EndKind
 from worker.spread.helping import help_task
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.case(22)]
 
 CONTENT = bytes(range(256)) * 4
 SUM = sum(CONTENT)

@@ -19,12 +19,12 @@ from worker.runner import Surroundings
 from worker.runs.pulse import Pulse
 from worker.runs.scratch import scratch_folder
 from worker.runs.supervisor import Ending, EndKind, supervise
-from worker.spread.talk import Talk
+from worker.spread.talk import Talk, is_own
 
 log = logging.getLogger(__name__)
 
 LINGER_S = 120.0  # between two sets of parts a process that has loaded the science waits so long, if nobody else waits
-_POLL_S = 0.1
+_POLL_S = 0.25
 
 
 def help_task(context: Context, task_id: UUID, fence: int, here: Surroundings, *, linger_s: float = LINGER_S) -> int:
@@ -147,8 +147,15 @@ class Helping(Talk):
     def _await_more(self) -> None:
         """Take the next part, waiting for it a while."""
         deadline = time.monotonic() + self._linger_s
-        while not self._insist(self.claim) and time.monotonic() < deadline and not self._insist(self._is_needed):
+        while not (self._insist(self._is_free) and self._insist(self.claim)):
+            if time.monotonic() > deadline or self._insist(self._is_needed):
+                return
             self._wait(_POLL_S)
+
+    def _is_free(self) -> bool:
+        """Return whether there is a part that nobody does; does not make writers wait."""
+        with self._context.unit_of_work(read_only=True) as work:
+            return parts.is_free(work, self._task_id, self._fence, work.now())
 
     def _is_needed(self) -> bool:
         """Return whether some task waits for a worker, which goes before waiting for this one."""
@@ -174,8 +181,10 @@ class Helping(Talk):
     def _finish(self, hold: Hold, event: dict[str, Any]) -> None:
         """Store what the process left of a part, and say that it is done."""
         files = {}
+        folder = self.folder / "out" / str(hold.number)
         for name in event["files"]:
-            path = self.folder / "out" / str(hold.number) / name
+            if not is_own(path := folder / name, folder):
+                raise ValueError(f"{name!r} is no file that the part left")
             key = keys.part_key(hold.task_id, hold.fence, f"{hold.number}/{hold.attempt}/{name}")
             self._insist(partial(self._context.store.lend, key, path, self._progress))
             files[name] = key

@@ -10,11 +10,12 @@ from app.context import Context
 from app.domain import keys
 from app.services.runs import Lease
 from app.services.spread import parts
-from worker.spread.talk import Over, Talk
+from pipeline.spread.lead import PARTS
+from worker.spread.talk import Over, Talk, is_own
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.1
+_POLL_S = 0.25
 
 
 class Sharing(Talk):
@@ -25,14 +26,16 @@ class Sharing(Talk):
     Args:
         context: The application's parts.
         lease: The lead's.
+        outdir: The run's folder: nothing outside is lent, and what others left goes where the run looks for it.
         helpers: How many workers to call for each set of parts.
         queue: Where to call them.
     """
 
-    def __init__(self, context: Context, lease: Lease, *, helpers: int, queue: str) -> None:
+    def __init__(self, context: Context, lease: Lease, outdir: Path, *, helpers: int, queue: str) -> None:
         super().__init__()
         self._context = context
         self._lease = lease
+        self._outdir = outdir
         self._helpers = helpers
         self._queue = queue
         self._jobs: list[dict[str, Any]] = []
@@ -50,7 +53,7 @@ class Sharing(Talk):
                     jobs, self._jobs = self._jobs, []
                     self._share(event["first"], event["count"], jobs)
                 case "next":
-                    self._say(self._answer(event["wanted"], event["last"], Path(event["outdir"])))
+                    self._say(self._answer(event["wanted"], event["last"]))
 
     def tidy(self) -> None:
         """Delete what was shared; failing to do so costs only space until the store is tidied."""
@@ -98,27 +101,30 @@ class Sharing(Talk):
     def _lend(self, path: str) -> str:
         """Put a file of the run into the store, once; return its key."""
         if path not in self._keys:
+            if not is_own(Path(path), self._outdir):
+                raise ValueError(f"{path!r} is no file of the run")
             key = keys.part_key(self._lease.task_id, self._lease.fence, f"lead/{len(self._keys)}")
             self._insist(partial(self._context.store.lend, key, Path(path), self._progress))
             self._keys[path] = key
         return self._keys[path]
 
-    def _answer(self, wanted: int, last: int, outdir: Path) -> dict[str, Any]:
+    def _answer(self, wanted: int, last: int) -> dict[str, Any]:
         """Wait until there is something to do, or the part that is wanted is done; the lead never waits for more."""
         if wanted not in self._shared:
             return {"do": wanted}
         while True:
-            left = self._insist(partial(self._left, wanted))
+            left, free = self._insist(partial(self._look, wanted, last))
             if left is not None:
-                return self._fetched(wanted, left, outdir)
-            mine = self._insist(partial(self._take, last))
-            if mine is not None:
+                return self._fetched(wanted, left)
+            if free and (mine := self._insist(partial(self._take, last))) is not None:
                 return {"do": mine}
             self._wait(_POLL_S)
 
-    def _left(self, number: int) -> dict[str, Any] | None:
+    def _look(self, wanted: int, last: int) -> tuple[dict[str, Any] | None, bool]:
+        """Return what was left of a part, and whether there is one that nobody does."""
         with self._context.unit_of_work(read_only=True) as work:
-            return parts.left(work, self._lease, number)
+            left = parts.left(work, self._lease, wanted)
+            return left, left is None and parts.is_free(work, self._lease.task_id, self._lease.fence, work.now(), last)
 
     def _take(self, last: int) -> int | None:
         with self._context.unit_of_work() as work:
@@ -126,8 +132,9 @@ class Sharing(Talk):
             work.commit()
             return number
 
-    def _fetched(self, number: int, left: dict[str, Any], outdir: Path) -> dict[str, Any]:
+    def _fetched(self, number: int, left: dict[str, Any]) -> dict[str, Any]:
         """Fetch what a helper left of a part; if that is gone, the run has to do it again."""
+        outdir = self._outdir / PARTS / str(number)
         outdir.mkdir(parents=True, exist_ok=True)
         files = {}
         for name, key in left["files"].items():

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -15,6 +16,11 @@ Say = Callable[[dict[str, Any] | None], None]
 
 _PATIENCE_S = 60.0  # for a database or a store that is away
 _PAUSE_S = 0.5
+
+
+def is_own(path: Path, folder: Path) -> bool:
+    """Return whether a process that writes into a folder named a file of its own; no other is read for it."""
+    return not path.is_symlink() and path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 class Over(Exception):

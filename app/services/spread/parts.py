@@ -143,6 +143,12 @@ def left(work: UnitOfWork, lease: Lease, number: int) -> dict[str, Any] | None:
     return work.session.execute(query).scalar_one_or_none()
 
 
+def is_free(work: UnitOfWork, task_id: UUID, fence: int, now: datetime, last: int | None = None) -> bool:
+    """Return whether there is a part, up to the number ``last``, that nobody does."""
+    where = _free(now) if last is None else [*_free(now), TaskPart.number <= last]
+    return _first(work, task_id, fence, where) is not None
+
+
 def is_wanted(work: UnitOfWork, task_id: UUID, fence: int) -> bool:
     """Return whether the lead with this fence still runs the task, and is not to stop."""
     return bool(work.session.execute(select(_wanted(task_id, fence))).scalar_one())
