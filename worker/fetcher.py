@@ -107,6 +107,10 @@ class _Fetch:
             log.warning("a fetched file cannot be kept now: %s", error)
             full = FetchProblem("storage", "The server could not keep the file just now.", passing=True)
             again = fetches.put_off(context, claim, full, self._here())
+        except Exception:
+            log.exception("a fetch failed in a way that it should not", extra={"host": claim.host})
+            defect = FetchProblem("defect", "The server's log has more.", passing=True)
+            again = fetches.put_off(context, claim, defect, self._here())
         if not again:
             self._path.unlink(missing_ok=True)
 

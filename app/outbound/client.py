@@ -17,7 +17,7 @@ from app.domain.errors import UrlRefused
 from app.outbound.allow import AllowList
 from app.outbound.budget import Budget, FetchFailed, Limits
 from app.outbound.network import PinnedBackend, Resolver, addresses_of, system_resolver
-from app.outbound.urls import Target, read
+from app.outbound.urls import LONGEST, Target, read
 
 _CHUNK = 1 << 16
 _CHECKS = 8  # look-ups at once on behalf of ``check``: names that never answer must not hold all of the gateway
@@ -153,6 +153,8 @@ class GuardedClient:
             UrlRefused: If the URL is not one that may be called.
         """
         target = read(url)
+        if len(str(target)) > LONGEST:  # in its one form it may be longer
+            raise UrlRefused("form")
         looks = target.address is None and self._early and self._checks.acquire(blocking=False)
         try:
             with suppress(FetchFailed):

@@ -134,9 +134,10 @@ def _bad_status(answer: Answer) -> FetchProblem:
 def _validator(answer: Answer) -> str:
     """Return what ``If-Range`` may name: a strong ETag, or a date."""
     tag = answer.headers.get("etag", "")
-    if tag.startswith('"') and len(tag) <= _LONGEST_VALIDATOR:
-        return tag
-    return answer.headers.get("last-modified", "")[:_LONGEST_VALIDATOR]
+    for word in (tag if tag.startswith('"') else "", answer.headers.get("last-modified", "")):
+        if word and word.isascii() and len(word) <= _LONGEST_VALIDATOR:
+            return word
+    return ""
 
 
 def _named(answer: Answer) -> str:

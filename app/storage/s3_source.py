@@ -50,7 +50,10 @@ class BucketFiles:
         bucket, key = _read(url)
         if bucket not in self._buckets:
             raise UrlRefused("bucket")
-        return f"s3://{bucket}/{quote(key)}"
+        plain = f"s3://{bucket}/{quote(key)}"
+        if len(plain) > _LONGEST:
+            raise UrlRefused("form")
+        return plain
 
     def fetch(self, url: str, target: Path, known: Known, look: Look) -> Known:
         """Fetch what is lacking: see ``FileSource``."""

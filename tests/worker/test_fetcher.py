@@ -122,7 +122,16 @@ def test_a_file_that_is_another_one_by_now_is_fetched_anew(bank: Bank, host: Rec
     assert bank.content(task_id) == CONTENT[::-1]
 
 
-@pytest.mark.parametrize("headers", [{"ETag": 'W/"1"'}, {"ETag": ""}, {"Content-Range": "bytes 5-9/10"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": 'W/"1"'},
+        {"ETag": ""},
+        {"ETag": '"ü"'},
+        {"ETag": '"' + 600 * "x" + '"'},
+        {"Content-Range": "bytes 5-9/10"},
+    ],
+)
 def test_a_host_that_cannot_go_on_well_sends_the_file_once_more(
     bank: Bank, host: Receiver, headers: dict[str, str]
 ) -> None:
@@ -204,6 +213,19 @@ def test_a_host_that_asks_for_time_is_given_it(bank: Bank, host: Receiver) -> No
     host.react = WebFile(CONTENT)
     bank.fetch(task_id)
     assert bank.task(task_id).state is TaskState.PENDING
+
+
+def test_a_fault_of_ours_is_tried_again_no_more_often_than_one_of_the_host(
+    bank: Bank, host: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(WebFiles, "fetch", defect)
+    task_id = bank.create(file=f"{host.url}/a.laz")
+    for state in (TaskState.WAITING, TaskState.WAITING, TaskState.ERROR):
+        bank.fetch(task_id)
+        assert bank.task(task_id).state is state
 
 
 def test_a_host_that_is_away_is_tried_again_for_as_long_as_was_said(bank: Bank) -> None:
@@ -377,7 +399,14 @@ def test_a_task_whose_files_still_come_does_not_expire(bank: Bank, host: Receive
 
 
 def test_what_is_no_url_of_a_file_creates_no_task(bank: Bank) -> None:
-    for url in ("ftp://127.0.0.1/a", "file:///etc/passwd", "/etc/passwd", "http://10.0.0.1/a", "s3://uploads/tasks/x"):
+    for url in (
+        f"http://127.0.0.1/{600 * 'ü'}",
+        "ftp://127.0.0.1/a",
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "http://10.0.0.1/a",
+        "s3://uploads/tasks/x",
+    ):
         with pytest.raises(UrlRefused):
             bank.create(file=url)
     with pytest.raises(LabelUnknown):

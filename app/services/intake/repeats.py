@@ -7,6 +7,7 @@ that come at once, or after a crash, one at most makes a task. Each owner has ke
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -67,7 +68,8 @@ def once(context: "Context", key: str, fingerprint: str, create: Callable[[Also]
     try:
         return create(found.settle)
     except BaseException:
-        _release(context, found)
+        with suppress(Exception):  # the database may be away: then the claim runs out by itself
+            _release(context, found)
         raise
 
 
