@@ -17,7 +17,7 @@ from app.context import Context
 from app.db.models import Task
 from app.domain.access import Caller, Rate, digest_of, scopes_of
 from app.domain.tasks import TaskState
-from app.outbound import BoundedFetcher, GuardedClient
+from app.outbound import BoundedFetcher, GuardedClient, Limits, WebFiles
 from app.services import tasks
 from tests.app.conftest import NOW, World
 from tests.app.served import served
@@ -54,7 +54,8 @@ def furnish(world: World, context: Context) -> None:
 def outward(context: Context) -> Context:
     """Have names lead somewhere without being looked up; nothing is ever sent there."""
     web = GuardedClient(resolve=lambda *_: ["203.0.113.7"])
-    return replace(context, web=web, images=replace(context.images, fetcher=BoundedFetcher(web)))
+    sources = dict.fromkeys(("http", "https"), WebFiles(web, Limits()))
+    return replace(context, web=web, sources=sources, images=replace(context.images, fetcher=BoundedFetcher(web)))
 
 
 @pytest.mark.parametrize("keys", list(PHASES))
