@@ -1,6 +1,7 @@
 """A finished job's results as they are wanted: one document, the one output itself, several in parts, or links."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from secrets import token_hex
 from typing import Any
 
@@ -58,7 +59,9 @@ def one(context: Context, part: Part) -> Response:
         headers["Content-Length"] = str(part.size)
         if is_active(part.key):
             headers["Content-Security-Policy"] = _SANDBOX
-    return StreamingResponse(results.content(context, part), media_type=part.media_type, headers=headers)
+    chunks = results.content(context, part)
+    first = next(chunks, b"")  # now, so that a store that is away, or has lost it, is told by the status
+    return StreamingResponse(chain([first], chunks), media_type=part.media_type, headers=headers)
 
 
 def failure(task: Task) -> Response:

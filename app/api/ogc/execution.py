@@ -65,7 +65,7 @@ async def execute(
     patience = min(preference.wait_s, context.policy.ogc_wait_s)
     is_over = await _wait(context, watcher, job_id, patience) if patience > 0 else False
     response = await to_thread.run_sync(partial(_result if is_over else _job, context, job_id))
-    response.headers.update(prefer.applied(preference, is_job=not is_over))
+    response.headers.update(prefer.applied(preference, is_job=not is_over, patience=patience))
     return response
 
 

@@ -37,13 +37,21 @@ def read(header: str) -> Preference:
     return Preference(0.0 if "respond-async" in said else math.inf, tuple(asked))
 
 
-def applied(preference: Preference, *, is_job: bool) -> dict[str, str]:
+def applied(preference: Preference, *, is_job: bool, patience: float) -> dict[str, str]:
     """Return the header that says which preferences were met.
 
     Args:
         preference: What was asked.
         is_job: Whether a job was answered, not a result.
+        patience: For how many seconds the result would have been waited for.
+
+    >>> applied(read("respond-async, wait=600"), is_job=True, patience=60)
+    {'Preference-Applied': 'respond-async'}
     """
-    unmet = "respond-sync" if is_job else "respond-async"
-    met = [each for each in preference.asked if each != unmet]
+    is_short = is_job and patience < preference.wait_s
+    met = [
+        each
+        for each in preference.asked
+        if each != ("respond-sync" if is_job else "respond-async") and not (is_short and each.startswith("wait="))
+    ]
     return {"Preference-Applied": ", ".join(met)} if met else {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LARGEST_INLINE = 8 * 2**20
 """Bytes of a file up to which a document may hold it; a larger one is told by a link even if its value is wanted."""
-_CHUNK = 1 << 18
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

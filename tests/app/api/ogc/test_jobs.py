@@ -143,6 +143,15 @@ def test_one_raw_output_is_the_file_itself(client: TestClient, world: World) -> 
     assert int(answer.headers["content-length"]) == len(answer.content)
 
 
+def test_a_file_that_is_gone_is_told_by_the_status(client: TestClient, world: World) -> None:
+    job = finished(world, outputs={"difference": "value"})
+    (path,) = world.root.glob("objects/tasks/*/out/1/difference.tif")
+    path.unlink()
+    answer = client.get(f"/ogc/jobs/{job}/results")
+    assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
+    check(answer.json(), "exception")
+
+
 def test_raw_outputs_by_reference_are_links_and_no_body(client: TestClient, world: World) -> None:
     answer = client.get(f"/ogc/jobs/{finished(world, outputs={'hulls': 'reference', 'totals': 'reference'})}/results")
     assert (answer.status_code, answer.content) == (204, b"")
