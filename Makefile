@@ -9,7 +9,7 @@ JOBS ?= 3
 SIDE_BY_SIDE := --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install crosschecks demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-scale bench-spread bench-accuracy bench-upload bench-soak bench-load clean
+.PHONY: help install crosschecks demo up test test-compose check lint types contracts unit service coverage format openapi bench-speed bench-scale bench-spread bench-accuracy bench-upload bench-soak bench-load bench-tasks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ bench-soak: install ## Kill parts of the full stack for ten minutes and count wh
 
 bench-load: install ## Measure what 100 clients feel, embedded and on the full stack
 	PYTHONPATH=. $(BIN)/python benchmarks/load.py
+
+bench-tasks: install ## Measure the task API with 100 000 tasks in PostgreSQL
+	$(BIN)/python -m benchmarks.tasks
 
 clean: ## Remove the environment and everything generated
 	rm -rf .venv build dist *.egg-info .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache var volcal-demo

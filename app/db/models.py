@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, Uuid, false
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, Uuid, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from app.db.types import StateType, UtcDateTime
@@ -16,6 +16,8 @@ NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+_WAITS = text("state = 'pending' AND deleted_at IS NULL")
 
 
 class Base(DeclarativeBase):
@@ -34,7 +36,10 @@ class Task(Base):
         Index("ix_tasks_finished", "finished_at"),
         Index("ix_tasks_state_pipeline", "state", "pipeline"),
         Index("ix_tasks_owner_created", "owner", "created_at", "id"),
-        Index("ix_tasks_owner_state", "owner", "state"),
+        Index("ix_tasks_owner_state", "owner", "state", "created_at", "id"),
+        Index("ix_tasks_owner_pipeline", "owner", "pipeline", "created_at", "id"),
+        Index("ix_tasks_state_created", "state", "created_at", "id"),
+        Index("ix_tasks_line", "queue", "queued_at", postgresql_where=_WAITS, sqlite_where=_WAITS),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 from sqlalchemy import select, tuple_
+from sqlalchemy.orm import defer
 
 from app.db.models import Task
 from app.db.session import UnitOfWork
@@ -205,6 +206,7 @@ def list_tasks(
         limit: How many at most.
     """
     there = select(Task).where(Task.deleted_at.is_(None), *queries.seen(work))
+    there = there.options(defer(Task.document), defer(Task.artifacts))  # which may be large, and which no list shows
     query = there.order_by(Task.created_at.desc(), Task.id.desc()).limit(limit)
     if status is not None:
         query = query.where(Task.state == status)
