@@ -8,7 +8,7 @@ from scipy.ndimage import binary_dilation
 
 from pipeline.abreast import both, meanwhile
 from pipeline.clouds import Cloud
-from pipeline.contracts import Helpers
+from pipeline.contracts import Helpers, Report
 from pipeline.tiled.cloud import TiledCloud
 from pipeline.volume_change.comparison.border import seen_shares
 from pipeline.volume_change.comparison.difference import (
@@ -97,7 +97,7 @@ def detect(
     usable, plain = np.isfinite(diff.change) & grids.trusted, ~binary_dilation(np.logical_or(*grids.whole), EIGHT)
     stable = trusted(stable_ground(diff, surveys.stable, grids.before.count, grids.after.count), usable & plain)
     errors, covariance = error_model(diff, stable, delivered=registration.stable_offset if moved else None)
-    along_normals = _along_normals(ground.pre, post, diff, errors, helpers)
+    along_normals = _along_normals(ground.pre, post, diff, errors, helpers, report)
     report(0.35, "finding changes")
     shares = seen_shares(grids.before.count, grids.after.count)
     field = Field(diff.change, diff.variance, usable, covariance, raster.cell, *shares)
@@ -132,14 +132,16 @@ def detect(
 
 
 def _along_normals(
-    pre: Cloud, post: Cloud, diff: Difference, errors: ErrorModel, helpers: Helpers | None
+    pre: Cloud, post: Cloud, diff: Difference, errors: ErrorModel, helpers: Helpers | None, report: Report
 ) -> Callable[[], CorePoints]:
     """Begin to measure along normals, with the help of others where the surveys lie in tiles."""
     if helpers is None or not (isinstance(pre, TiledCloud) and isinstance(post, TiledCloud)):
         return meanwhile(m3c2_map, pre, post, diff, errors)
     from pipeline.volume_change.parts.normals import measure_together
 
-    return measure_together(helpers, pre, post, diff, errors)
+    return measure_together(
+        helpers, pre, post, diff, errors, lambda fraction, stage: report(0.7 + 0.3 * fraction, stage)
+    )
 
 
 def _binned(

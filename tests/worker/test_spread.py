@@ -15,7 +15,7 @@ import pytest
 
 from app.domain.keys import part_key
 from app.domain.tasks import TaskState
-from app.services import orphans, runs, tasks
+from app.services import orphans, tasks
 from app.services.spread import parts
 from tests.queues import RecordingQueue
 from worker.runner import Surroundings, run_task
@@ -169,52 +169,6 @@ def test_cancelling_ends_the_helpers_as_well(bench: Any, friends: Friends) -> No
     assert time.monotonic() - begun < 50
     assert friends.helped == [0]
     assert (rows(bench, task_id), shared_objects(bench, task_id)) == (0, [])
-
-
-def test_parts_of_a_lead_that_was_lost_are_void(bench: Any) -> None:
-    task_id = bench.pending(CONTENT, pipeline="shared")
-    with bench.context.unit_of_work() as work:
-        now = work.now()
-        lease = runs.acquire(work, task_id, worker="w", now=now, lease_s=5)
-        assert lease is not None
-        parts.announce(work, lease, 0, [{"function": "f", "arguments": {}, "inputs": [], "files": {}}] * 2)
-        asked: dict[str, Any] = {"worker": "h", "now": now, "lease_s": 5, "attempts": 2}
-        hold = parts.claim(work, task_id, lease.fence, **asked)
-        assert hold is not None
-        assert hold.number == 0
-        assert parts.take(work, lease, 1, now) == 1
-        assert parts.claim(work, task_id, lease.fence, **asked) is None  # the lead's own are never lost alone
-        assert parts.beat(work, hold, now=now, lease_s=5)
-        assert runs.release(work, lease, now)
-        fresh = runs.acquire(work, task_id, worker="w", now=now, lease_s=5)
-        assert fresh is not None
-        assert not parts.beat(work, hold, now=now, lease_s=5)
-        assert not parts.is_wanted(work, task_id, lease.fence)
-        assert parts.claim(work, task_id, lease.fence, **{**asked, "now": now + timedelta(seconds=9)}) is None
-        parts.forget(work, task_id, but=fresh.fence)
-        assert not parts.finish(work, hold, 1, {})
-        work.commit()
-    assert rows(bench, task_id) == 0
-
-
-def test_a_helper_that_comes_back_from_the_dead_changes_nothing(bench: Any) -> None:
-    task_id = bench.pending(CONTENT, pipeline="shared")
-    with bench.context.unit_of_work() as work:
-        now = work.now()
-        lease = runs.acquire(work, task_id, worker="w", now=now, lease_s=60)
-        assert lease is not None
-        parts.announce(work, lease, 0, [{"function": "f", "arguments": {}, "inputs": [], "files": {}}])
-        first = parts.claim(work, task_id, lease.fence, worker="a", now=now, lease_s=5, attempts=2)
-        later = now + timedelta(seconds=6)
-        second = parts.claim(work, task_id, lease.fence, worker="b", now=later, lease_s=5, attempts=2)
-        assert first is not None
-        assert second is not None
-        assert not parts.finish(work, first, 1, {})
-        assert not parts.give_back(work, first)
-        assert parts.give_back(work, second, attempts=2)
-        assert parts.claim(work, task_id, lease.fence, worker="c", now=later, lease_s=5, attempts=2) is None
-        assert parts.take(work, lease, 0, later) == 0  # after so many attempts only the lead may
-        assert not parts.finish(work, second, 1, {})
 
 
 def test_what_a_lost_lead_has_lent_is_a_stray(bench: Any) -> None:

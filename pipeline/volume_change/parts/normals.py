@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contracts import Helpers, Job, Part
+from pipeline.contracts import Helpers, Job, Part, Report
 from pipeline.tiled.cloud import TiledCloud
 from pipeline.tiled.lent import described, folder_of, seen
 from pipeline.volume_change.comparison.m3c2 import Asked, Measured, asked_for, box_around, gathered, measured
@@ -18,9 +18,18 @@ MOST_PARTS = 32
 
 
 def measure_together(
-    helpers: Helpers, pre: TiledCloud, post: TiledCloud, diff: Difference, errors: ErrorModel
+    helpers: Helpers, pre: TiledCloud, post: TiledCloud, diff: Difference, errors: ErrorModel, report: Report
 ) -> Callable[[], CorePoints]:
-    """Begin to measure along normals; the function that is returned does what others have not, and gathers all."""
+    """Begin to measure along normals; the function that is returned does what others have not, and gathers all.
+
+    Args:
+        helpers: Who may measure.
+        pre: Reference ground.
+        post: Later ground, registered.
+        diff: The height change.
+        errors: What all points share of the error.
+        report: Told how much of it, 0 to 1, is gathered.
+    """
     asked, windows = asked_for(pre, diff, errors), pre.windows()
     path = pre.tiles[0].path.with_name("cores.npy")  # beside the tiles, and gone with them
     np.save(path, asked.cores)
@@ -41,7 +50,8 @@ def measure_together(
 
     def gather() -> CorePoints:
         found: list[Measured] = []
-        for done in parts:
+        for number, done in enumerate(parts):
+            report(number / len(jobs), f"measuring part {number + 1} of {len(jobs)}")
             with np.load(done.files["cores.npz"]) as columns:
                 names = CorePoints.__dataclass_fields__
                 found.append((columns["order"], CorePoints(*(columns[name] for name in names))))

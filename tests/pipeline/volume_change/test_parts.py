@@ -35,6 +35,7 @@ class Elsewhere:
         self.inputs = inputs
         self.folder = folder
         self.done: dict[str, int] = {}
+        self.told: list[tuple[float, str]] = []
 
     def spread(self, function: str, jobs: Sequence[Job]) -> Iterator[Done]:
         numbers = list(range(len(jobs)))
@@ -65,7 +66,9 @@ class Elsewhere:
 
 def result(folder: Path, helpers: Elsewhere | None, inputs: dict[str, Path] = SAMPLE, **options: object) -> dict:
     folder.mkdir()
-    outcome = run(Run(inputs=inputs, outdir=folder, helpers=helpers), Params(images=False, tile_points=9000, **options))
+    told = [] if helpers is None else helpers.told
+    context = Run(inputs, folder, report=lambda fraction, stage: told.append((fraction, stage)), helpers=helpers)
+    outcome = run(context, Params(images=False, tile_points=9000, **options))
     for varying in VARYING:
         del outcome.document[varying]
     return outcome.document
@@ -82,6 +85,9 @@ def test_the_real_sample_is_the_same_whoever_does_its_parts(tmp_path: Path, how:
     assert several == set(elsewhere.done)
     assert elsewhere.done[reading.FUNCTION] > 2
     assert elsewhere.done[normals.FUNCTION] > 2
+    assert [fraction for fraction, _ in elsewhere.told] == sorted(fraction for fraction, _ in elsewhere.told)
+    last = f"measuring part {elsewhere.done[normals.FUNCTION]} of {elsewhere.done[normals.FUNCTION]}"
+    assert {"reading part 1 of 4", "reading part 4 of 4", last} <= {stage for _, stage in elsewhere.told}
 
 
 def test_a_range_of_a_file_is_the_same_as_that_of_the_whole(tmp_path: Path) -> None:
