@@ -39,8 +39,8 @@ def run(
 ) -> None:
     r"""Measure the volume change from survey PRE to survey POST.
 
-    PRE and POST are LAS, LAZ, COPC, PLY or XYZ files. Writes results.json, pictures, report.html, hulls.geojson,
-    hulls.gpkg, difference.tif and changed_points.laz into the --out folder.
+    PRE and POST are LAS, LAZ, COPC, PLY or XYZ files. Writes results.json, pictures, report.html, report.pdf,
+    hulls.geojson, hulls.gpkg, difference.tif and changed_points.laz into the --out folder.
 
     \b
     Exit status: 0 done; 2 the input cannot be used (one line says why); 1 a defect of the software.

@@ -13,6 +13,7 @@ from pipeline.volume_change.types import Analysis, Hull, Totals
 
 _VOLUMES = ("#", "area, m²", "cut, m³", "95 % interval", "fill, m³", "95 % interval", "net, m³", "95 % interval")
 _PLACES = ("#", "kind", "sure", "east, m", "north, m", "largest, m", "mean, m", "seen")
+_MOST = 300  # changes in a table: more would fill a folder, and nobody reads them
 _READING = """
 Cut is material that was removed, fill is material that arrived; net is fill minus cut: negative means that material \
 was lost.
@@ -113,8 +114,11 @@ def _changes(paper: Paper, analysis: Analysis, said: Mapping[str, Any]) -> None:
     if not analysis.hulls:
         paper.write_text(f"No change was found above the detection limit of {said['lod']}.")
         return
-    paper.write_text("Surest first. Volumes in m³ with their 95 % intervals.", 8, MUTED)
-    rows = [[str(n), *_volume_cells(hull)] for n, hull in enumerate(analysis.hulls, 1)]
+    listed = analysis.hulls[:_MOST]
+    left = len(analysis.hulls) - len(listed)
+    more = f" {left} more that are less sure are in results.json and hulls.gpkg; “all” counts them." if left else ""
+    paper.write_text(f"Surest first. Volumes in m³ with their 95 % intervals.{more}", 8, MUTED)
+    rows = [[str(n), *_volume_cells(hull)] for n, hull in enumerate(listed, 1)]
     paper.columns(_VOLUMES, [*rows, ["all", *_volume_cells(analysis.totals)]], (9, 14, 17, 26, 17, 26, 17, 28), 1, True)
     paper.heading("Where and what")
     system = crs_name(analysis.surveys.pre.crs)
@@ -124,7 +128,7 @@ def _changes(paper: Paper, analysis: Analysis, said: Mapping[str, Any]) -> None:
         place = f"Coordinates of each change's centre are in {system if len(system) < 40 else _crs(system)}."
     paper.write_text(
         f"{place} “Largest” and “mean” are changes of height; “seen” is the share of the change that both surveys saw. "
-        f"{_kinds(analysis.hulls)}",
+        f"{_kinds(listed)}",
         8,
         MUTED,
     )
@@ -140,14 +144,14 @@ def _changes(paper: Paper, analysis: Analysis, said: Mapping[str, Any]) -> None:
             words.metres(hull.mean_change, signed=True).removesuffix(" m"),
             f"{100 * hull.coverage:.0f} %",
         ]
-        for number, hull in enumerate(analysis.hulls, 1)
+        for number, hull in enumerate(listed, 1)
     ]
     paper.columns(_PLACES, places, (9, 24, 20, 26, 28, 20, 20, 16), 2, False)
 
 
 def _kinds(hulls: Sequence[Hull]) -> str:
     met = [kind for kind in facts.KINDS if any(hull.kind == kind for hull in hulls)]
-    return "; ".join(f"{kind}: {facts.KINDS[kind]}" for kind in met) + "."
+    return "; ".join(f"“{kind}”: {facts.KINDS[kind]}" for kind in met) + "."
 
 
 def _volume_cells(owner: Hull | Totals) -> list[str]:

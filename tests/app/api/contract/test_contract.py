@@ -19,6 +19,7 @@ from app.domain.access import Caller, Rate, digest_of, scopes_of
 from app.domain.tasks import TaskState
 from app.outbound import BoundedFetcher, GuardedClient, Limits, WebFiles
 from app.services import tasks
+from app.services.webhooks import subscriptions
 from tests.app.conftest import NOW, World
 from tests.app.served import served
 
@@ -47,7 +48,11 @@ def furnish(world: World, context: Context) -> None:
     waiting = [tasks.create_task(context) for _ in range(3)]
     ids += [task.id for task, _ in waiting]
     uploads = [ticket.url[-32:] for _, given in waiting for ticket in given]
-    for name, values in {"tasks": ids, "uploads": uploads}.items():
+    web = GuardedClient(resolve=lambda *_: ["93.184.215.14"])
+    anywhere = replace(context, web=web, policy=replace(context.policy, callback_secret="not secret"))
+    seen = anywhere.seen_by(ROOT) if owner else anywhere
+    webhooks = [subscriptions.create(seen, "https://hooks.example.com/")[0].id for _ in range(3)]
+    for name, values in {"tasks": ids, "uploads": uploads, "webhooks": webhooks}.items():
         (world.root / f"{name}.txt").write_text("\n".join(f'"{value}"' for value in values))
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from pipeline.volume_change.output import words
 from pipeline.volume_change.output.document import document, image_names
 from pipeline.volume_change.output.printed.report import report_pdf
 from pipeline.volume_change.types import Analysis, Notice
@@ -96,11 +97,20 @@ def test_the_tables_hold_every_change_with_its_intervals_and_place() -> None:
 
 
 def test_a_table_goes_on_over_pages_under_its_head() -> None:
-    found = pages(printed(make_analysis(Site(changes=MANY)), most=0))
+    found = pages(printed(make_analysis(Site(changes=MANY, cell=2.0)), most=0))
     with_head = [text for text in found if "cut, m³ 95 % interval" in text]
     assert len(with_head) >= 3
     listed = {int(n) for text in found for n in re.findall(r"(\d+) ground (?:\d+ %|under)", text)}
     assert listed == set(range(1, 121))
+
+
+def test_of_very_many_changes_the_surest_are_listed_and_the_others_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.volume_change.output.printed.report._MOST", 20)
+    analysis = make_analysis(Site(changes=MANY, cell=2.0))
+    text = " ".join(pages(printed(analysis, most=0)))
+    assert "100 more that are less sure are in results.json" in text
+    assert {int(n) for n in re.findall(r"(\d+) ground (?:\d+ %|under)", text)} == set(range(1, 21))
+    assert f"all {words.area(analysis.totals.area).removesuffix(' m²')}" in text
 
 
 def test_each_change_is_shown_two_on_a_page_and_none_twice() -> None:
