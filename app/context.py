@@ -48,6 +48,7 @@ class Policy:
         idempotency_ttl_s: Seconds that an Idempotency-Key is kept.
         fetch_attempts: How often in a row a fetch may bring no new byte before it is given up.
         fetch_timeout_s: Seconds that fetching one file may take in all.
+        streams_per_caller: Connections that follow a task, of one key or address, to one process; 0 is no limit.
         cors_origins: Origins whose pages may read answers; ``*`` is all.
         ogc_wait_s: Seconds that an execution by OGC API - Processes waits for its result before a job is answered.
     """
@@ -79,6 +80,7 @@ class Policy:
     idempotency_ttl_s: int = 86_400
     fetch_attempts: int = 10
     fetch_timeout_s: float = 21_600.0
+    streams_per_caller: int = 100
     cors_origins: tuple[str, ...] = ()
     ogc_wait_s: float = 60.0
 

@@ -18,6 +18,8 @@ from app.api.ogc import routes as ogc
 from app.api.rasters import routes as rasters
 from app.api.tasks import creating, looking, outputs, watching
 from app.api.tasks import routes as tasks
+from app.api.tasks.following import logs, sockets, sse
+from app.api.tasks.following.events import Followers
 from app.api.webhooks import routes as webhooks
 from app.context import Context
 
@@ -34,12 +36,16 @@ def create_app(context: Context | None = None) -> FastAPI:
     app.state.context = context
     set_aside(app)
     watching.install(app)
+    app.state.followers = Followers()
     routers = [
         classic.router,
         creating.router,
         looking.router,
         tasks.router,
         outputs.router,
+        sse.router,
+        sockets.router,
+        logs.router,
         tus.router,
         objects.router,
         tasks.pipelines,

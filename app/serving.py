@@ -46,7 +46,11 @@ def server(app: Any, *, trusted_proxies: str = "127.0.0.1") -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         http=StreamingProtocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=4096,  # clients that follow a task have nothing to say
+        ws_per_message_deflate=False,  # small messages, and many that follow
+        ws_ping_interval=20.0,
+        ws_ping_timeout=20.0,
         log_config=None,
         access_log=False,  # the application logs requests itself, without secrets in queries
         server_header=False,

@@ -148,6 +148,12 @@ class Settings(BaseSettings):
     rate_per_address: int = Field(
         default=0, ge=0, description="Requests a minute for each address where no key is sent; 0 is no limit."
     )
+    streams_per_caller: int = Field(
+        default=100,
+        ge=0,
+        description="Tasks that one key, or one address without a key, may follow at once in each gateway process; "
+        "0 is no limit.",
+    )
     rate_redis_url: str | None = Field(
         default=None,
         description="Redis in which all gateways count requests; none means the broker, if it is Redis.",

@@ -200,6 +200,7 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         rate_per_address=settings.rate_per_address,
         quota_tasks=settings.quota_tasks,
         quota_bytes=settings.quota_bytes,
+        streams_per_caller=settings.streams_per_caller,
         cors_origins=tuple(filter(None, (origin.strip() for origin in settings.cors_origins.split(",")))),
         public_url=base_url,
         idempotency_ttl_s=settings.idempotency_ttl_s,

@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,14 +16,18 @@ from uuid import UUID
 from app.context import Context
 from app.db.session import UnitOfWork
 from app.domain import failures, keys
-from app.observe import logs, tracing
+from app.observe import logs
 from app.services import runs, steps
+from app.services.following import history
 from app.services.runs import Lease, Verdict
 from app.services.steps import Handed
 from pipeline.child import RunSpec
 from pipeline.contracts import Step
 from pipeline.errors import Defect, StorageFull
 from pipeline.site import Site
+from worker.runs import telling
+from worker.runs.forecast import Forecast
+from worker.runs.journal import Journal
 from worker.runs.lookout import Lookout, TransferEnded
 from worker.runs.pulse import Pulse
 from worker.runs.scratch import scratch_folder
@@ -79,11 +83,13 @@ class Turn:
         lease: The right.
         steps: Of the pipeline, in order.
         before: What the step before left; None in the first.
+        earlier: By stage, the seconds that earlier runs of the whole task spent in it.
     """
 
     lease: Lease
     steps: tuple[Step, ...]
     before: Handed | None = None
+    earlier: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_last(self) -> bool:
@@ -118,69 +124,46 @@ def run_task(context: Context, task_id: UUID, here: Surroundings, step: int = 0)
 def _run(context: Context, turn: Turn, here: Surroundings) -> EndKind:
     lease = turn.lease
     log.info("taken", extra={"pipeline": lease.pipeline, "step": turn.steps[lease.step].name})
-    stages = Stages()
+    journal = Journal(lease.attempt, hidden=[here.scratch / _folder_of(lease), here.scratch])
+    stages = Stages(journal.stage)
+    forecast = Forecast(stages, turn.earlier)
 
     def beat(fraction: float, stage: str) -> Verdict:
-        with context.unit_of_work() as work:
-            verdict = runs.heartbeat(
-                work, lease, progress=turn.whole(fraction), stage=stage, now=work.now(), lease_s=context.policy.lease_s
-            )
+        with journal.handing_over() as lines, context.unit_of_work() as work:
+            now = work.now()
+            eta = forecast.at(fraction, now) if turn.is_last else None  # nobody knows when the next step begins
+            lease_s, whole = context.policy.lease_s, turn.whole(fraction)
+            verdict = runs.heartbeat(work, lease, progress=whole, stage=stage, now=now, lease_s=lease_s, eta_at=eta)
+            runs.tell(work, lease, lines)
             work.commit()
             return verdict
 
     with Pulse(beat, every_s=here.heartbeat_s) as pulse:
-        ending = _attempt(context, turn, here, pulse, stages)
+        ending = _attempt(context, turn, here, pulse, stages, journal)
         stages.end()
+        journal.close()
+        journal.say(f"{stages.seconds:.1f} s in all, with at most {ending.peak_mb:.0f} MiB of memory.")
         if ending.kind is EndKind.VANISHED:
             pulse.stop()  # one more beat would renew the lease that is to run out now
-        kind = _settle(context, turn, ending, stages)
+        kind = _settle(context, turn, ending, stages, journal)
     _tidy(context, turn, done=kind is EndKind.DONE)
-    _tell(ending, kind, stages)
-    _trace(lease, here, ending, kind, stages)
+    telling.tell(ending, kind, stages)
+    telling.trace(lease, here.name, ending, kind, stages)
     return kind
 
 
-def _tell(ending: Ending, kind: EndKind, stages: Stages) -> None:
-    said = ending.error.get("message", "") or (ending.log[-2000:] if kind is not EndKind.DONE else "")
-    about = {
-        "code": ending.error.get("code", ""),
-        "said": said,
-        "seconds": round(stages.seconds, 3),
-        "peak_mib": round(ending.peak_mb),
-        "stages": {name: round(seconds, 3) for name, seconds in stages.timings.items()},
-    }
-    log.log(logging.INFO if kind is EndKind.DONE else logging.WARNING, str(kind), extra=about)
-    if about["code"] == Defect.code:
-        log.error("what the run wrote last:\n%s", ending.log)
+def _folder_of(lease: Lease) -> str:
+    return f"{lease.task_id}-{lease.fence}"
 
 
-def _trace(lease: Lease, here: Surroundings, ending: Ending, kind: EndKind, stages: Stages) -> None:
-    if (traces := tracing.active()) is None:
-        return
-    about = {
-        "volcal.task_id": str(lease.task_id),
-        "volcal.attempt": lease.attempt,
-        "volcal.worker": here.name,
-        "volcal.outcome": str(kind),
-        "volcal.code": str(ending.error.get("code", "")),
-        "volcal.peak_mib": round(ending.peak_mb),
-    }
-    traces.run(
-        f"run {lease.pipeline}",
-        (stages.began, stages.began + stages.seconds),
-        about,
-        task=str(lease.task_id),
-        stages=[(stage.name, stage.began, stage.ended) for stage in stages.past],
-        failed=kind is not EndKind.DONE,
-    )
-
-
-def _attempt(context: Context, turn: Turn, here: Surroundings, pulse: Pulse, stages: Stages) -> Ending:
+def _attempt(
+    context: Context, turn: Turn, here: Surroundings, pulse: Pulse, stages: Stages, journal: Journal
+) -> Ending:
     """Run in a scratch folder, which is gone before the end is recorded: a full disk may have room again."""
     lease = turn.lease
     try:
         with (
-            scratch_folder(here.scratch, f"{lease.task_id}-{lease.fence}") as folder,
+            scratch_folder(here.scratch, _folder_of(lease)) as folder,
             here.way_out(turn.steps[lease.step]) as gate,
         ):
             stages.tell("fetching")
@@ -201,7 +184,7 @@ def _attempt(context: Context, turn: Turn, here: Surroundings, pulse: Pulse, sta
                 site=here.site.model_copy(update={"gate": gate}),
             )
             stages.tell("starting")
-            ending = _supervised(context, turn, spec, work, here, pulse, stages)
+            ending = _supervised(context, turn, spec, work, here, pulse, stages, journal)
             if ending.kind is not EndKind.DONE:
                 return ending
             stages.tell("storing")
@@ -219,7 +202,14 @@ def _attempt(context: Context, turn: Turn, here: Surroundings, pulse: Pulse, sta
 
 
 def _supervised(
-    context: Context, turn: Turn, spec: RunSpec, workdir: Path, here: Surroundings, pulse: Pulse, stages: Stages
+    context: Context,
+    turn: Turn,
+    spec: RunSpec,
+    workdir: Path,
+    here: Surroundings,
+    pulse: Pulse,
+    stages: Stages,
+    journal: Journal,
 ) -> Ending:
     """Run, sharing parts with others where this worker may."""
     where = turn.steps[turn.lease.step].queue
@@ -233,6 +223,7 @@ def _supervised(
             stopping=here.stopping,
             on_stage=stages.tell,
             conversation=sharing,
+            on_output=journal.feed,
         )
     finally:
         if sharing is not None:
@@ -256,8 +247,9 @@ def _acquire(context: Context, task_id: UUID, here: Surroundings, step: int) -> 
         spec = context.catalogue.get(lease.pipeline)
         known = (_GONE,) if spec is None else spec.steps
         before = steps.begin(work, lease, now) if len(known) > 1 else None
+        earlier = history.stage_seconds(work, lease.pipeline) if len(known) == 1 else {}
         work.commit()
-        return Turn(lease, known, before)
+        return Turn(lease, known, before, earlier)
 
 
 def _fetch(context: Context, lease: Lease, folder: Path, lookout: Lookout) -> dict[str, Path]:
@@ -323,12 +315,13 @@ def _store(context: Context, lease: Lease, ending: Ending, outdir: Path, lookout
     return tuple(stored)
 
 
-def _settle(context: Context, turn: Turn, ending: Ending, stages: Stages) -> EndKind:
+def _settle(context: Context, turn: Turn, ending: Ending, stages: Stages, journal: Journal) -> EndKind:
     """Record how the run ended, patiently; what cannot be recorded ends as a lost run, which is tried again."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            with context.unit_of_work() as work:
+            with journal.handing_over() as lines, context.unit_of_work() as work:
+                runs.tell(work, turn.lease, lines)
                 kind = _record(context, work, turn, ending)
                 _count(work, turn.lease, ending, kind, stages)
                 work.commit()

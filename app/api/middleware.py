@@ -22,6 +22,7 @@ REQUEST_ID = "volcal.request_id"
 
 _STREAMED = ("/files",)  # uploads limit themselves
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ENDLESS = "text/event-stream"
 _PROBES = {"/livez", "/readyz", "/metrics"}
 _UNMATCHED = "none"
 _CREATES = {"/create_task", "/api/v1/tasks", "/ogc/processes/{process_id}/execution"}
@@ -45,19 +46,25 @@ class RequestLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and log it."""
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
         scope[REQUEST_ID] = request_id = given if _ID.fullmatch(given) else uuid4().hex
-        began, status = time.perf_counter(), 0
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
+        began, status, answered = time.perf_counter(), 0, 0.0
         requests.begin()
 
         async def mark(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                if headers.get("content-type", "").startswith(_ENDLESS):  # it was answered now, and is followed
+                    answered = time.perf_counter() - began
             await send(message)
 
         with logs.about(request_id=request_id):
@@ -67,7 +74,31 @@ class RequestLog:
                 status = HTTPStatus.INTERNAL_SERVER_ERROR  # which the outermost layer will answer
                 raise
             finally:
-                _tell(scope, status, time.perf_counter() - began)
+                _tell(scope, status, answered or time.perf_counter() - began)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, code = time.perf_counter(), 0
+
+        async def hear() -> Message:
+            nonlocal code
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                code = code or message.get("code") or 0
+            return message
+
+        async def mark(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "websocket.close":
+                code = message.get("code", 1000)
+            await send(message)
+
+        with logs.about(request_id=scope[REQUEST_ID]):
+            try:
+                await self._app(scope, hear, mark)
+            finally:
+                seconds = time.perf_counter() - began
+                line = {"path": _mask(scope["path"])[:500], "code": code, "seconds": round(seconds, 1)}
+                log.info("websocket", extra=line | {"client": (scope.get("client") or [None])[0]})
 
 
 def _tell(scope: Scope, status: int, seconds: float) -> None:

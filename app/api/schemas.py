@@ -144,6 +144,7 @@ class TaskSummary(BaseModel):
     status: TaskState
     stage: str = Field(description="What the run is doing.", examples=["comparing"])
     progress: float = Field(description="Fraction done, 0 to 1.", examples=[0.4])
+    eta: datetime | None = Field(description="When it is expected to be done; null while that cannot be told.")
     attempts: int = Field(description="Times that a worker took it.")
     cancelling: bool = Field(description="Whether it is being stopped.")
     created_at: datetime
@@ -222,6 +223,7 @@ def _fields(task: Task) -> dict[str, Any]:
         "status": task.state,
         "stage": task.stage,
         "progress": task.progress,
+        "eta": task.eta_at if task.state is TaskState.RUNNING else None,
         "attempts": task.attempts,
         "cancelling": task.cancel_requested,
         "created_at": task.created_at,

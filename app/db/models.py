@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, Uuid, false, text
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, Text, Uuid, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from app.db.types import StateType, UtcDateTime
@@ -73,6 +73,9 @@ class Task(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # unseen from then on; the janitor clears up
     callback_url: Mapped[str | None] = mapped_column(String(2048))  # who is told when it ends; may hold a secret
+    eta_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when the run under way is expected to be done
+    log_lines: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # ever: the number of the next
+    log_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # of all of them
 
     uploads: Mapped[list["Upload"]] = relationship(
         back_populates="task",
@@ -111,6 +114,21 @@ class TaskPart(Base):
     worker: Mapped[str] = mapped_column(String(128), default="")
     job: Mapped[dict[str, Any]] = mapped_column(JSON)  # function, arguments, inputs, files
     left: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # what a helper left: result, files
+
+
+class LogLine(Base):
+    """One line of what happened to a task, for whoever may see the task; the oldest go where there are too many."""
+
+    __tablename__ = "log_lines"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # from 0, without gaps
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    level: Mapped[str] = mapped_column(String(16))
+    stage: Mapped[str] = mapped_column(String(64), default="")
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    message: Mapped[str] = mapped_column(Text)
+    begins: Mapped[int] = mapped_column(BigInteger)  # bytes of all lines before it
 
 
 class Upload(Base):

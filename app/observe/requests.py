@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -29,6 +31,23 @@ _under_way = Gauge(
     registry=_registry,
     multiprocess_mode="livesum",
 )
+_followers = Gauge(
+    "volcal_followers",
+    "Connections by which clients follow tasks, by their kind",
+    ("kind",),
+    registry=_registry,
+    multiprocess_mode="livesum",
+)
+
+
+@contextmanager
+def following(kind: str) -> Iterator[None]:
+    """Count a connection that follows a task for as long as the block lasts: ``sse`` or ``websocket``."""
+    _followers.labels(kind).inc()
+    try:
+        yield
+    finally:
+        _followers.labels(kind).dec()
 
 
 def begin() -> None:

@@ -19,6 +19,7 @@ from app.domain import failures
 from app.domain.errors import TaskNotFound
 from app.domain.tasks import TaskState, UploadState
 from app.services import queries, tasks, uploads
+from app.services.following import logbook
 from app.services.intake import arrivals, repeats
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _bury(context: "Context", task_id: UUID, now: datetime) -> TaskState | str |
         task = work.session.execute(query).scalar_one_or_none()
         if task is None:
             return "alive"
+        logbook.note(work, task_id, now, "Its worker was lost.", level="warning", attempt=task.attempts)
         fate: TaskState | None
         if task.cancel_requested:
             queries.settle(work, task, TaskState.KILLED, failures.cancelled(), now)

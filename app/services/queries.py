@@ -17,6 +17,7 @@ from app.domain.errors import TaskNotFound
 from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState, advance
 from app.services import callbacks
+from app.services.following import logbook
 
 if TYPE_CHECKING:
     from pipeline.contracts import Spec
@@ -121,6 +122,7 @@ def queue_task(work: UnitOfWork, queue: JobQueue, task: Task, now: datetime, spe
         artifacts=None,
     )
     if queued:
+        logbook.note(work, task.id, now, "Queued." if task.attempts == 0 else "Queued again.", attempt=task.attempts)
         about = {"task_id": str(task.id), "pipeline": task.pipeline, "attempts": task.attempts}
         work.after_commit(partial(log.info, "queued", extra=about))
         work.after_commit(partial(queue.submit, task.id, task.step, task.queue))
@@ -134,6 +136,7 @@ def settle(work: UnitOfWork, task: Task, wanted: TaskState, error: dict[str, Any
         code = str(error.get("code", ""))
         work.count("task_failures", pipeline=task.pipeline, code=code)
         callbacks.announce(work, task.id, Event(f"task.{wanted}"), now)
+        logbook.note(work, task.id, now, logbook.told(error), level="error", attempt=task.attempts)
         about = {"task_id": str(task.id), "code": code, "said": error.get("message", "")}
         work.after_commit(partial(log.info, str(wanted), extra=about))
     return ended

@@ -5,6 +5,7 @@ wakes up, changes nothing.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,6 +23,10 @@ from app.domain.callbacks.webhooks import Event
 from app.domain.ports import JobQueue
 from app.domain.tasks import TaskState, UploadState
 from app.services import callbacks
+from app.services.following import logbook
+from app.services.following.logbook import Line
+
+_MOST_WARNINGS = 50  # of a result, in the log; the document has all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ def acquire(
         finished_at=None,
         stage="",
         progress=case((Task.step > 0, Task.progress), else_=0.0),
+        eta_at=None,
     )
     if not taken:
         return None
@@ -82,6 +88,7 @@ def acquire(
     work.count("task_transitions", pipeline=task.pipeline, before=TaskState.PENDING, after=TaskState.RUNNING)
     if task.queued_at is not None:
         work.observe("queue_seconds", max(0.0, (now - task.queued_at).total_seconds()), pipeline=task.pipeline)
+    logbook.note(work, task_id, now, "A worker has taken it.", attempt=task.attempts)
     if step == 0:
         callbacks.announce(work, task_id, Event.STARTED, now)
     files = work.session.execute(
@@ -100,7 +107,16 @@ def acquire(
     )
 
 
-def heartbeat(work: UnitOfWork, lease: Lease, *, progress: float, stage: str, now: datetime, lease_s: float) -> Verdict:
+def heartbeat(
+    work: UnitOfWork,
+    lease: Lease,
+    *,
+    progress: float,
+    stage: str,
+    now: datetime,
+    lease_s: float,
+    eta_at: datetime | None = None,
+) -> Verdict:
     """Say that the run lives and how far it is, and learn what to do next.
 
     Args:
@@ -110,6 +126,7 @@ def heartbeat(work: UnitOfWork, lease: Lease, *, progress: float, stage: str, no
         stage: What the run is doing.
         now: The present, UTC.
         lease_s: Seconds until the lease runs out unless the next heartbeat renews it.
+        eta_at: When the run is expected to be done; None if that cannot be said.
     """
     reached = min(progress, 1.0) if progress >= 0 else 0.0  # NaN compares false
     held = _write(
@@ -117,12 +134,18 @@ def heartbeat(work: UnitOfWork, lease: Lease, *, progress: float, stage: str, no
         _held(lease),
         lease_until=now + timedelta(seconds=lease_s),
         progress=case((Task.progress < reached, reached), else_=Task.progress),
-        stage=stage[:64],
+        stage=logbook.plain(stage)[:64],
+        eta_at=eta_at,
     )
     if not held:
         return Verdict.LOST
     wanted = work.session.execute(select(Task.cancel_requested).where(Task.id == lease.task_id)).scalar_one()
     return Verdict.CANCEL if wanted else Verdict.CONTINUE
+
+
+def tell(work: UnitOfWork, lease: Lease, lines: Sequence[Line]) -> bool:
+    """Add a run's own lines to its task's log; False, and nothing is added, if the lease is lost."""
+    return logbook.write(work, lease.task_id, lines, *_held(lease))
 
 
 def finish(
@@ -154,6 +177,8 @@ def finish(
         stage="",
     )
     if done:
+        warnings = _warnings(document.get("warnings"), lease, now)
+        logbook.write(work, lease.task_id, [*warnings, Line(now, "Done.", attempt=lease.attempt)])
         _count(work, lease, TaskState.DONE, now)
     else:
         kill(work, lease, error=failures.cancelled(), now=now)
@@ -195,6 +220,9 @@ def release(work: UnitOfWork, lease: Lease, now: datetime) -> bool:
         stage="",
         progress=case((Task.step > 0, Task.progress), else_=0.0),
     )
+    if kept:
+        said = "The worker was asked to stop and gave it back: it is queued again."
+        logbook.note(work, lease.task_id, now, said, attempt=lease.attempt)
     return kept and _count(work, lease, TaskState.PENDING, now)
 
 
@@ -226,8 +254,16 @@ def hand_on(work: UnitOfWork, lease: Lease, *, queue: JobQueue, where: str, prog
     if not kept:
         kill(work, lease, error=failures.cancelled(), now=now)
         return False
+    said = f"Step {lease.step + 1} is done; the next one is queued."
+    logbook.note(work, lease.task_id, now, said, attempt=lease.attempt)
     work.after_commit(partial(queue.submit, lease.task_id, lease.step + 1, where))
     return _count(work, lease, TaskState.PENDING, now)
+
+
+def _warnings(found: Any, lease: Lease, now: datetime) -> Iterable[Line]:
+    for warning in found[:_MOST_WARNINGS] if isinstance(found, list) else ():
+        if isinstance(warning, dict):
+            yield Line(now, logbook.told(warning), "warning", attempt=lease.attempt)
 
 
 def _held(lease: Lease) -> list[ColumnElement[bool]]:
@@ -241,6 +277,7 @@ def _count(
     work.count("task_transitions", pipeline=lease.pipeline, before=TaskState.RUNNING, after=after)
     if error is not None:
         work.count("task_failures", pipeline=lease.pipeline, code=str(error.get("code", "")))
+        logbook.note(work, lease.task_id, now, logbook.told(error), level="error", attempt=lease.attempt)
     if after.is_settled:
         callbacks.announce(work, lease.task_id, Event(f"task.{after}"), now)
     return True

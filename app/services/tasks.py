@@ -27,6 +27,7 @@ from app.domain.errors import (
 from app.domain.keys import task_prefix
 from app.domain.tasks import TaskState
 from app.services import callbacks, queries, quotas, steps, uploads
+from app.services.following import logbook
 from app.services.intake import inputs as named
 from app.services.steps import StepView
 from app.services.uploads import Ticket
@@ -164,7 +165,7 @@ def create_task(
 def _add(context: "Context", work: UnitOfWork, spec: "Spec", task: Task, also: "Also | None") -> None:
     work.session.add(task)
     work.count("tasks_created", pipeline=task.pipeline)
-    work.session.flush()
+    logbook.note(work, task.id, task.created_at, f"Created for {task.pipeline}.")
     if also is not None:
         also(work, task)
     if not spec.inputs:
@@ -284,6 +285,8 @@ def cancel_task(work: UnitOfWork, task_id: UUID) -> TaskState:
     """
     task = queries.get_task(work, task_id, lock=True)
     if task.state is TaskState.RUNNING:
+        if not task.cancel_requested:
+            logbook.note(work, task_id, queries.utc_now(), "Its run is being stopped, as asked.", attempt=task.attempts)
         task.cancel_requested = True
         work.session.flush()
     elif task.state.is_settled:

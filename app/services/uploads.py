@@ -24,6 +24,7 @@ from app.domain.keys import base_name, input_key, upload_id_of
 from app.domain.ports import ReceivedFile
 from app.domain.tasks import TaskState, UploadState
 from app.services import queries, quotas
+from app.services.following import logbook
 from app.services.intake.arrivals import arrived
 from pipeline.errors import PipelineError
 
@@ -113,6 +114,7 @@ def replace(context: "Context", row: Upload) -> None:
             _supersede(upload)
         work.session.add(row)
         work.session.flush()
+        logbook.note(work, task.id, row.created_at, f"{row.label}: another file is expected.")
         _wait_again(work, task)
         work.commit()
     for upload in old:
@@ -209,6 +211,10 @@ def _tell(work: UnitOfWork, upload: Upload, received: ReceivedFile, error: dict[
     work.count("upload_bytes", received.size)
     about = {"task_id": str(upload.task_id), "label": upload.label, "bytes": received.size}
     refused = {} if error is None else {"code": error["code"], "said": error["message"]}
+    name = f" ({upload.filename})" if upload.filename else ""
+    logbook.note(
+        work, upload.task_id, queries.utc_now(), f"{upload.label}: {received.size:,} bytes have arrived{name}."
+    )
     work.after_commit(partial(log.info, "file refused" if error else "file arrived", extra=about | refused))
 
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,13 @@ class Stages:
     >>> stages.end()
     >>> [stage.name for stage in stages.past]
     ['fetching', 'measuring']
+
+    Args:
+        listener: Told each stage when it begins, and again, with the seconds that it took, when it is over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listener: Callable[[str, float | None], object] = lambda _name, _seconds: None) -> None:
+        self._listener = listener
         self.began = time.time()
         self._clock = time.monotonic()
         self._now = ""
@@ -56,6 +61,13 @@ class Stages:
         self.end()
         self._now, self._since = name, self.seconds
         log.info("stage", extra={"stage": name})
+        self._listener(name, None)
+
+    @property
+    def present(self) -> tuple[str, float]:
+        """The present stage, and how long it has taken so far, seconds; empty before the first and after the last."""
+        now, since = self._now, self._since
+        return now, (self.seconds - since if now else 0.0)
 
     @property
     def seconds(self) -> float:
@@ -77,6 +89,7 @@ class Stages:
 
     def end(self) -> None:
         """End the present stage."""
-        if self._now:
-            self._past.append((self._now, self._since, self.seconds))
-        self._now = ""
+        now, self._now = self._now, ""
+        if now:
+            self._past.append((now, self._since, self.seconds))
+            self._listener(now, self.seconds - self._since)

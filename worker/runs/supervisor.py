@@ -104,6 +104,7 @@ def supervise(
     stopping: Callable[[], bool] = lambda: False,
     on_stage: Callable[[str], object] = str,
     conversation: Conversation | None = None,
+    on_output: Callable[[bytes], object] = bytes,
 ) -> Ending:
     """Run a pipeline to its end, whatever end that is; no process of it is left afterwards.
 
@@ -117,8 +118,9 @@ def supervise(
         stopping: Whether the worker was asked to stop.
         on_stage: Told what the run does whenever it says so.
         conversation: What else is said; None = nothing.
+        on_output: Given what the run writes to its standard error, in pieces.
     """
-    return _Supervision(spec, workdir, limits, heartbeat, stopping, on_stage, conversation).run()
+    return _Supervision(spec, workdir, limits, heartbeat, stopping, on_stage, conversation, on_output).run()
 
 
 class _Supervision:
@@ -131,6 +133,7 @@ class _Supervision:
         stopping: Callable[[], bool],
         on_stage: Callable[[str], object],
         conversation: Conversation | None,
+        on_output: Callable[[bytes], object],
     ) -> None:
         self._workdir = workdir
         self._outdir = workdir if spec is None else spec.outdir
@@ -140,6 +143,7 @@ class _Supervision:
         self._heartbeat = heartbeat
         self._stopping = stopping
         self._on_stage = on_stage
+        self._on_output = on_output
         self._progress = (0.0, "")
         self._reported: dict[str, Any] | None = None
         self._log = Tail()
@@ -244,7 +248,7 @@ class _Supervision:
     def _listen(self, streams: selectors.BaseSelector) -> None:
         assert self._process.stdout is not None  # noqa: S101  (narrowing: both are pipes)
         assert self._process.stderr is not None  # noqa: S101
-        for stream, sink in ((self._process.stdout, Lines(self._hear).feed), (self._process.stderr, self._log.feed)):
+        for stream, sink in ((self._process.stdout, Lines(self._hear).feed), (self._process.stderr, self._complain)):
             os.set_blocking(stream.fileno(), False)
             streams.register(stream, selectors.EVENT_READ, sink)
 
@@ -275,11 +279,17 @@ class _Supervision:
             while line:
                 line = line[os.write(self._commands, line) :]
 
+    def _complain(self, data: bytes) -> None:
+        self._log.feed(data)
+        self._on_output(data)
+
     def _hear(self, event: dict[str, Any]) -> None:
         if event.get("event") == "progress":
             fraction, stage = event.get("fraction"), event.get("stage")
             if isinstance(fraction, int | float) and isinstance(stage, str):
-                self._progress = (float(fraction), stage)
+                # what no fraction can be (NaN, a number of a thousand digits) says nothing, and nothing falls
+                reached = min(max(fraction, 0), 1) if fraction == fraction else 0  # NaN is not itself
+                self._progress = (max(float(reached), self._progress[0]), stage)
                 self._on_stage(stage)
         elif event.get("event") == "error":
             self._reported = {key: event.get(key) for key in ("code", "label", "message", "remedy", "details")}

@@ -1,9 +1,24 @@
 """Pages of other origins: which may read answers, by setting; uploads answer for themselves."""
 
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-ID")
+from app.api.access.sockets import refuse
+from app.context import Policy
+
+_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-ID",
+)
 _SHOWN = (
     "ETag",
     "Link",
@@ -29,6 +44,9 @@ class OtherOrigins:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and say in the answer who may read it."""
+        if scope["type"] == "websocket" and not _may_read(scope):
+            await refuse(scope, receive, send, HTTPStatus.FORBIDDEN, "ORIGIN_REFUSED")
+            return
         if scope["type"] != "http" or scope["path"].startswith("/files"):
             await self._app(scope, receive, send)
             return
@@ -46,3 +64,14 @@ class OtherOrigins:
             expose_headers=_SHOWN,
             max_age=3600,
         )
+
+
+def _may_read(scope: Scope) -> bool:
+    """Return whether the page that opens a WebSocket may: browsers ask nobody, they only say where it is from."""
+    headers = Headers(scope=scope)
+    origin = headers.get("origin")
+    policy: Policy = scope["app"].state.context.policy
+    if origin is None or "*" in policy.cors_origins or origin in policy.cors_origins:
+        return True
+    host = urlsplit(origin).netloc
+    return bool(host) and host in {headers.get("host", ""), urlsplit(policy.public_url).netloc}

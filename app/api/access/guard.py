@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
@@ -10,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import problems
+from app.api.access import sockets
 from app.api.access.places import Place, place_of, scope_of
 from app.api.deps import CALLER, REFUSAL, Aside
 from app.context import Context
@@ -26,7 +28,6 @@ audit = logging.getLogger("volcal.audit")
 _mask = Mask()
 _BEARER = "bearer "
 _FAILURES = Rate(60)  # requests a minute from one address that come with a key which is none
-_NO_RIGHT = 1008  # WebSocket: policy violation
 _LONGEST = 512
 _READS = {"GET", "HEAD", "OPTIONS"}
 
@@ -140,6 +141,8 @@ class Guard:
 
 def _token(scope: Scope) -> str | None:
     given = Headers(scope=scope).get("authorization", "")
+    if scope["type"] == "websocket" and not given and (key := sockets.offered_key(scope)) is not None:
+        return key[:_LONGEST]
     if given[: len(_BEARER)].lower() != _BEARER:
         return None
     return given[len(_BEARER) :].strip()[:_LONGEST]
@@ -155,7 +158,10 @@ def _headers(name: str, rate: Rate, taken: Taken) -> dict[str, str]:
 
 async def _refuse(error: Exception, scope: Scope, receive: Receive, send: Send, said: Mapping[str, str]) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": _NO_RIGHT, "reason": getattr(error, "code", "UNAVAILABLE")})
+        if isinstance(error, VolcalError):
+            await sockets.refuse(scope, receive, send, problems.status_of(type(error)), error.code)
+        else:
+            await sockets.refuse(scope, receive, send, HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE")
         return
     response = await problems.answer(Request(scope, receive), error)
     response.headers.update(said)

@@ -35,6 +35,7 @@ class Snapshot:
         step: Of its pipeline's steps.
         stage: What the run is doing.
         progress: Fraction done, 0 to 1.
+        eta_at: When the run is expected to be done; None if that cannot be said.
         attempts: Times that a worker took it.
         cancelling: Whether it is being stopped.
         queue_position: 1 for the next to be served; None if it is not queued.
@@ -42,6 +43,7 @@ class Snapshot:
         queued_at: When it was queued last.
         started_at: When its run began.
         finished_at: When it ended.
+        log_lines: How many lines its log has had.
         files: Of each upload its id, label and state, and its size once it is whole.
         fetched: Bytes that have come of files which are fetched from URLs.
     """
@@ -53,6 +55,7 @@ class Snapshot:
     step: int
     stage: str
     progress: float
+    eta_at: datetime | None
     attempts: int
     cancelling: bool
     queue_position: int | None
@@ -60,6 +63,7 @@ class Snapshot:
     queued_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    log_lines: int = 0
     files: tuple[tuple[str, str, str, int | None], ...] = ()
     fetched: int = 0
 
@@ -78,12 +82,14 @@ _COLUMNS = (
     Task.step,
     Task.stage,
     Task.progress,
+    Task.eta_at,
     Task.attempts,
     Task.cancel_requested,
     Task.error,
     Task.queued_at,
     Task.started_at,
     Task.finished_at,
+    Task.log_lines,
 )
 
 
@@ -118,6 +124,7 @@ def _take(work: UnitOfWork, ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
             step=row.step,
             stage=row.stage,
             progress=row.progress,
+            eta_at=row.eta_at if row.state is TaskState.RUNNING else None,
             attempts=row.attempts,
             cancelling=row.cancel_requested,
             queue_position=places.get(row.id),
@@ -125,6 +132,7 @@ def _take(work: UnitOfWork, ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
             queued_at=row.queued_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
+            log_lines=row.log_lines,
             files=tuple((file.id, file.label, file.state, file.size) for file in files.get(row.id, ())),
             fetched=sum(file.received for file in files.get(row.id, ())),
         )

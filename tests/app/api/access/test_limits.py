@@ -165,11 +165,14 @@ def test_every_answer_tells_browsers_to_be_careful(serve: Serve) -> None:
         assert answer.headers["X-Request-ID"]
 
 
-def test_a_socket_without_a_key_is_closed_before_it_is_open(world: World) -> None:
+def test_a_socket_without_a_key_is_closed_with_a_code_that_a_browser_can_read(world: World) -> None:
     app, answered = create_app(world.with_policy(needs_key=True).context), []
 
     async def send(message: Any) -> None:
         answered.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
 
     async def none(*_: Any) -> None:
         raise AssertionError("the application was asked")
@@ -181,8 +184,10 @@ def test_a_socket_without_a_key_is_closed_before_it_is_open(world: World) -> Non
         "app": app,
         "client": ("10.0.0.1", 1),
     }
-    asyncio.run(Guard(none)(scope, none, send))
-    assert answered == [{"type": "websocket.close", "code": 1008, "reason": "KEY_MISSING"}]
+    asyncio.run(Guard(none)(scope, receive, send))
+    accepted, closed = answered
+    assert accepted == {"type": "websocket.accept", "subprotocol": None}
+    assert closed == {"type": "websocket.close", "code": 4401, "reason": "KEY_MISSING"}
 
 
 def test_the_description_says_of_every_guarded_route_how_it_refuses() -> None:

@@ -1,0 +1,1 @@
+"""What lets somebody follow a task: its log, line by line, and what earlier runs say of how long one takes."""
