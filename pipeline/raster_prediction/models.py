@@ -81,7 +81,7 @@ class Model(_Manifest):
             raise ValueError("std holds a number that is not above 0")
         if self.overlap * 2 > self.chip_size:
             raise ValueError("overlap is more than half of chip_size")
-        if (self.output == "value") != (self.quantity is not None and not self.classes):
+        if (self.quantity is None, bool(self.classes)) != ((False, False) if self.output == "value" else (True, True)):
             raise ValueError("output 'value' goes with a quantity and no classes, the others with classes alone")
         if self.output != "value" and len(self.classes) < 2:
             raise ValueError("there must be two classes at least")

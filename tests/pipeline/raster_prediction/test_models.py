@@ -1,16 +1,19 @@
 """Is a model given what its manifest says, and believed only if it is what that says?"""
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import helper
 
+from pipeline.contracts import Run
 from pipeline.errors import InputInvalid, InputTooLarge, ModelUnknown, ModelUnusable
-from pipeline.raster_prediction import Params, models
+from pipeline.raster_prediction import Params, models, predict
 from pipeline.site import Site
-from tests.rasters import BOX, CLOUD, COLUMNS, ROWS, Sky, cells_of, ndvi, network, place_of, plain, sloping
+from tests.rasters import BOX, CLOUD, COLUMNS, ROWS, Sky, band_ratio, cells_of, ndvi, network, place_of, plain, sloping
 
 CHANGE = {"output": "value", "quantity": {"name": "change"}, "time_steps": 2, "temporal_step": 20}
 
@@ -137,9 +140,6 @@ def spoil(sky: Sky, how: str) -> None:
             (folder / "model.onnx").unlink()
         case "no network":
             (folder / "model.onnx").write_bytes(b"no network")
-            digest = "d0a6e1b2"
-            import hashlib
-
             digest = hashlib.sha256(b"no network").hexdigest()
             (folder / "model.json").write_text(json.dumps(manifest | {"sha256": digest}))
         case "other shape":
@@ -239,3 +239,39 @@ def test_a_model_that_takes_chips_of_any_size_may_be_given_others(sky: Sky, pred
 def test_a_box_that_is_none_is_refused_in_words(box: tuple[float, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Params.model_validate({"bboxes": [box], "model": "water", "date": "2024-06-10"})
+
+
+def test_a_network_of_two_answers_is_refused(sky: Sky, predicted: Any) -> None:
+    sky.scene("a", "2024-06-09", plain(0.1), plain(0.3))
+    two = band_ratio()
+    two.graph.output.append(two.graph.output[0])
+    two.graph.output[1].name = "index"
+    two.graph.node.append(helper.make_node("Identity", ["y"], ["index"]))
+    sky.model("m", two, output="value", quantity={"name": "x"})
+    with pytest.raises(ModelUnusable, match="1 inputs and 2 outputs"):
+        predicted("m")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mean": [0.1]}, "mean has 1 numbers for 2 bands"),
+        ({"overlap": 20}, "overlap is more than half"),
+        ({"quantity": {"name": "x"}}, "goes with a quantity"),
+        ({"classes": [{"name": "only"}]}, "two classes"),
+        ({"name": "other"}, "the folder is named 'water'"),
+        ({"secret": 1}, "secret"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(sky: Sky, site: Site, change: dict[str, Any], said: str) -> None:
+    path = sky.water() / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelUnusable, match=said):
+        models.find("water", site)
+    assert list(models.known(site)) == []
+
+
+def test_the_second_step_without_the_first_is_refused(tmp_path: Path, site: Site) -> None:
+    params = Params.model_validate({"bboxes": [BOX], "model": "water", "date": "2024-06-10"})
+    with pytest.raises(InputInvalid, match="no chips"):
+        predict.run(Run({}, tmp_path, site=site), params)

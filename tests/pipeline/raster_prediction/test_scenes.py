@@ -22,6 +22,7 @@ from app.outbound import AllowList
 from app.outbound.gate import open_gate
 from pipeline.errors import CatalogueUnusable, ScenesMissing, ScenesUnreadable
 from pipeline.raster_prediction import sources
+from pipeline.raster_prediction.scenes import catalogue
 from pipeline.raster_prediction.scenes.catalogue import Scenes
 from pipeline.raster_prediction.scenes.reach import Reach
 from pipeline.site import Site
@@ -337,3 +338,67 @@ def test_a_catalogue_in_the_web_leads_to_no_host_inside(sky: Sky, site: Site, pr
             web_source(sky, f"{inside}/stac")
             with pytest.raises(CatalogueUnusable, match="cannot be read"):
                 predicted("water", site=through)
+
+
+def search(sky: Sky, site: Site, **more: Any) -> list[str]:
+    found = Scenes(sources.find("sky", site), site).find(BOX, date(2024, 6, 10), 5, most_clouds=100, **more)
+    return [scene.id for scene in found]
+
+
+CELLS = rasterio.Affine(30, 0, 499_200, 0, -30, 5_209_980)
+
+
+def edit(sky: Sky, name: str, **changes: Any) -> None:
+    path = sky.folder / "catalogue" / name / "item.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_scene_across_the_antimeridian_touches_what_lies_on_either_side_alone(sky: Sky, site: Site) -> None:
+    for name, bbox in (("around", [170, 40, -170, 50]), ("east", [10, 40, -170, 50]), ("high", [10, 40, 0, 20, 50, 9])):
+        sky.scene(name, "2024-06-10", plain(0.1), plain(0.3))
+        edit(sky, name, bbox=bbox)
+    sky.scene("nowhere", "2024-06-10", plain(0.1), plain(0.3))
+    edit(sky, "nowhere", bbox=None, geometry=None)
+    assert search(sky, site) == ["east", "high"]
+
+
+def test_a_scene_that_lasted_is_of_the_day_on_which_it_began(sky: Sky, site: Site) -> None:
+    sky.scene("a", "2024-06-10", plain(0.1), plain(0.3))
+    lasted = {"datetime": None, "start_datetime": "2024-06-15T23:59:00Z", "end_datetime": "2024-06-16T00:01:00Z"}
+    edit(sky, "a", properties=lasted)
+    assert search(sky, site) == ["a"]
+
+
+def test_too_many_scenes_are_refused_and_not_cut_off(sky: Sky, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        sky.scene(name, "2024-06-10", plain(0.1), plain(0.3))
+    monkeypatch.setattr(catalogue, "_MOST_FOUND", 1)
+    with pytest.raises(ScenesMissing, match="More than 1 scenes"):
+        search(sky, site)
+    monkeypatch.setattr(catalogue, "_MOST_ITEMS", 1)
+    with pytest.raises(CatalogueUnusable, match="more than 1 items"):
+        search(sky, site)
+
+
+def test_scenes_of_other_collections_are_passed_over(sky: Sky, site: Site) -> None:
+    sky.scene("a", "2024-06-10", plain(0.1), plain(0.3))
+    sky.source(id="other")
+    assert search(sky, site) == []
+
+
+def test_a_scene_that_lacks_a_file_or_says_not_where_it_lies_is_left_out(sky: Sky, predicted: Any) -> None:
+    sky.scene("lacks", "2024-06-10", plain(0.1), plain(0.3), clouds=0)
+    edit(sky, "lacks", assets={"B04": {"href": "./B04.tif"}})
+    folder = sky.scene("lost", "2024-06-10", plain(0.1), plain(0.3), clouds=1)
+    with rasterio.open(
+        folder / "B04.tif", "w", driver="GTiff", dtype="int16", count=1, height=9, width=9, transform=CELLS
+    ) as file:
+        file.write(plain(0.1)[:9, :9], 1)
+    sky.scene("good", "2024-06-10", plain(0.1), plain(0.3), clouds=2)
+    sky.water()
+    found = predicted("water")
+    said = [warning["message"] for warning in found.document["warnings"]]
+    assert said == [
+        "The scene lacks is left out: it has no asset 'B05'.",
+        "The scene lost is left out: a file has no coordinate system.",
+    ]
