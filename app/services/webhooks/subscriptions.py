@@ -162,7 +162,7 @@ def remove(context: "Context", webhook_id: UUID) -> None:
         WebhookNotFound: If there is none, or it is another's.
     """
     with context.unit_of_work() as work:
-        work.session.delete(get(work, webhook_id))
+        work.session.delete(get(work, webhook_id, lock=True))
         work.commit()
 
 
