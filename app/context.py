@@ -44,6 +44,7 @@ class Policy:
         rate_per_address: Requests a minute for each address without a key; 0 is no limit.
         quota_tasks: Unfinished tasks of one owner; 0 is no limit.
         quota_bytes: Bytes of one owner's files; 0 is no limit.
+        quota_points: Points of one survey of an owner; 0 is no limit.
         quota_webhooks: Webhooks of one owner; 0 is no limit.
         idempotency_ttl_s: Seconds that an Idempotency-Key is kept.
         fetch_attempts: How often in a row a fetch may bring no new byte before it is given up.
@@ -76,6 +77,7 @@ class Policy:
     rate_per_address: int = 0
     quota_tasks: int = 0
     quota_bytes: int = 0
+    quota_points: int = 0
     quota_webhooks: int = 20
     idempotency_ttl_s: int = 86_400
     fetch_attempts: int = 10

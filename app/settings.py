@@ -160,6 +160,9 @@ class Settings(BaseSettings):
     )
     quota_tasks: int = Field(default=0, ge=0, description="Unfinished tasks that one owner may have; 0 is no limit.")
     quota_bytes: int = Field(default=0, ge=0, description="Bytes that one owner's files may hold; 0 is no limit.")
+    quota_points: int = Field(
+        default=0, ge=0, description="Points that a survey of a task that has an owner may have; 0 is no limit."
+    )
     cors_origins: str = Field(
         default="", description="Origins, with commas, whose pages may use the API; * is all, none means no other's."
     )

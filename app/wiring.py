@@ -201,6 +201,7 @@ def _policy(settings: Settings, base_url: str) -> Policy:
         quota_tasks=settings.quota_tasks,
         quota_bytes=settings.quota_bytes,
         streams_per_caller=settings.streams_per_caller,
+        quota_points=settings.quota_points,
         cors_origins=tuple(filter(None, (origin.strip() for origin in settings.cors_origins.split(",")))),
         public_url=base_url,
         idempotency_ttl_s=settings.idempotency_ttl_s,

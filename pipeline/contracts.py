@@ -198,7 +198,7 @@ class Spec:
         steps: What is done one after the other, each by itself; most pipelines have one.
         inspector: ``package.module:function`` that checks one uploaded input and raises
             ``PipelineError``; standard library only, because the gateway calls it. Its signature is
-            ``inspect(label: str, stream: BinaryIO, size: int, name: str) -> None``.
+            ``inspect(label: str, stream: BinaryIO, size: int, name: str) -> int | None``: the points of a survey.
         pairs: Inputs that must fit each other.
         outputs: Parts of the result that clients may choose by name; every file is to be had without.
         preflight: ``package.module:function`` that looks at a task's options as it is created, called as

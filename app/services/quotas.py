@@ -1,4 +1,4 @@
-"""How much an owner may have at a time: tasks that are not finished, bytes of files."""
+"""How much an owner may have at a time: tasks that are not finished, bytes of files, points of a survey."""
 
 import hashlib
 from typing import TYPE_CHECKING
@@ -9,11 +9,26 @@ from app.db.models import Task, Upload
 from app.db.session import UnitOfWork
 from app.domain.errors import ByteQuotaReached, TaskQuotaReached, UploadQuotaReached
 from app.domain.tasks import TaskState, UploadState
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from app.context import Context, Policy
 
 _UNFINISHED = (TaskState.WAITING, TaskState.PENDING, TaskState.RUNNING)
+
+
+class PointQuotaReached(PipelineError):
+    """A survey has more points than its owner may have looked at in a run."""
+
+    code = "QUOTA_POINTS"
+
+    def __init__(self, label: str, limit: int, points: int) -> None:
+        super().__init__(
+            f"The survey has {points:,} points; {limit:,} are allowed.",
+            label=label,
+            remedy="Crop it to the area of interest, or thin it out, and upload it again.",
+            details={"limit": limit, "points": points},
+        )
 
 
 def unfinished(work: UnitOfWork, owner: str) -> int:
@@ -89,3 +104,19 @@ def check_file(context: "Context", owner: str, upload_id: str, length: int) -> N
         size = held(work, owner, without=upload_id)
     if size + length > limit:
         raise UploadQuotaReached(limit, size, length)
+
+
+def check_points(policy: "Policy", owner: str, label: str, points: int | None) -> None:
+    """Refuse a survey of more points than its owner may have.
+
+    Args:
+        policy: How many are allowed.
+        owner: Whose; what is nobody's has no quota.
+        label: Which file.
+        points: How many it has; None if it is no survey.
+
+    Raises:
+        PointQuotaReached: If so.
+    """
+    if owner and policy.quota_points and points is not None and points > policy.quota_points:
+        raise PointQuotaReached(label, policy.quota_points, points)

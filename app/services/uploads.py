@@ -224,7 +224,8 @@ def _inspect(context: "Context", task: Task, upload: Upload, received: ReceivedF
         return None
     try:
         with context.store.open(received.key) as stream:
-            inspect(upload.label, stream, received.size, upload.filename)
+            points = inspect(upload.label, stream, received.size, upload.filename)
+        quotas.check_points(context.policy, task.owner, upload.label, points)
     except PipelineError as error:
         return _with_route(context, task.id, error, upload.label)
     except OSError:

@@ -16,7 +16,7 @@ from pipeline.formats.inspect_shape import (
     inspect_shx,
     looks_like_shape,
 )
-from pipeline.formats.inspect_text import ply_header, text_layout
+from pipeline.formats.inspect_text import expected_lines, ply_header, text_layout
 from pipeline.formats.source import AGAIN_REMEDY, CLOUD_REMEDY, Source
 
 __all__ = ["check_shape_pair", "cloud_kind", "inspect"]
@@ -68,8 +68,11 @@ _WHAT = {
 _SHAPE_CHECKS = {"shp": inspect_shp, "shx": inspect_shx, "dbf": inspect_dbf, "prj": inspect_prj}
 
 
-def inspect(label: str, stream: BinaryIO, size: int, name: str = "") -> None:
+def inspect(label: str, stream: BinaryIO, size: int, name: str = "") -> int | None:
     """Check one finished upload; returns if it can be used, as far as can be told at once.
+
+    Returns:
+        The points of a cloud, as its head says or its first lines let expect; None for other files.
 
     Args:
         label: ``pre``, ``post`` (point clouds), ``shp``, ``shx``, ``dbf`` or ``prj``; others are not checked
@@ -86,23 +89,23 @@ def inspect(label: str, stream: BinaryIO, size: int, name: str = "") -> None:
     if size <= 0:
         raise source.invalid("is empty (0 bytes)", _WHAT[label][1] if label in _WHAT else AGAIN_REMEDY)
     if label in ("pre", "post"):
-        check_cloud(source)
-    elif label in _SHAPE_CHECKS:
+        return check_cloud(source)
+    if label in _SHAPE_CHECKS:
         if label not in ("shp", "shx") or looks_like_shape(source.read(0, 112)) is None:
             _refuse_foreign(source, *_WHAT[label])
         _SHAPE_CHECKS[label](source)
+    return None
 
 
-def check_cloud(source: Source) -> str:
-    """Check a point cloud; return its kind as :func:`cloud_kind` does."""
+def check_cloud(source: Source) -> int:
+    """Check a point cloud; return how many points it has, of a text about how many."""
     kind = cloud_kind(source)
     if kind == "las":
-        inspect_las(source)
-    elif kind == "ply":
-        ply_header(source)
-    else:
-        text_layout(source)
-    return kind
+        return inspect_las(source).count
+    if kind == "ply":
+        return ply_header(source).count
+    text_layout(source)
+    return expected_lines(source)
 
 
 def cloud_kind(source: Source) -> str:

@@ -160,6 +160,13 @@ def text_layout(source: Source) -> TextLayout:
     raise source.invalid("is text, but not lines of at least three numbers", CLOUD_REMEDY)
 
 
+def expected_lines(source: Source) -> int:
+    """Return about how many lines a text has: as many as it would if all were as long as the first."""
+    head = source.read(0, MAX_HEADER)
+    lines = max(1, head.count(b"\n"))
+    return lines if len(head) >= source.size else lines * source.size // (head.rfind(b"\n") + 1 or len(head))
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z]", "", name.lower())
 

@@ -52,6 +52,29 @@ def test_many_at_once_get_exactly_what_is_allowed(any_world: World, together: Ca
         assert quotas.unfinished(work, "alice") == 3
 
 
+@pytest.mark.parametrize("limit", [399, 400])
+def test_a_survey_of_too_many_points_is_refused_at_the_door_and_a_smaller_one_goes_on(
+    world: World, good_files: dict[str, bytes], limit: int
+) -> None:
+    alice, nobody = by(world, "alice", quota_points=limit), by(world, "", quota_points=1)
+
+    def bring(context: Context, content: bytes, task_id: UUID) -> Any:
+        world.put(upload := uploads.open_upload(context, task_id, "pre").url[-32:], content)
+        uploads.finished(context.seen_by(None), upload)
+        return world.task(task_id)
+
+    task_id = tasks.create_task(alice)[0].id
+    found = bring(alice, good_files["pre"], task_id)  # 20 x 20 points
+    if limit == 400:
+        assert found.state is TaskState.WAITING
+        return
+    assert (found.state, found.error["code"], found.error["label"]) == (TaskState.ERROR, "QUOTA_POINTS", "pre")
+    assert {name: found.error["details"][name] for name in ("points", "limit")} == {"points": 400, "limit": 399}
+    assert bring(alice, b"0 0 0\n" * 300, task_id).state is TaskState.WAITING
+    theirs = tasks.create_task(nobody)[0].id
+    assert bring(nobody, good_files["pre"], theirs).state is TaskState.WAITING
+
+
 def test_what_is_nobodys_has_no_quota(any_world: World) -> None:
     nobody = by(any_world, "", quota_tasks=1, quota_bytes=1)
     for _ in range(3):

@@ -202,3 +202,11 @@ def test_a_store_that_fails_is_told_as_such() -> None:
 
     with pytest.raises(InputInvalid, match="pre cannot be read: Input/output error"):
         inspect("pre", Broken(), 1000)
+
+
+def test_the_points_of_a_cloud_are_told_from_its_head() -> None:
+    las = files.las_bytes(POINTS, point_format=6, compressed=True)
+    assert inspect("pre", io.BytesIO(las), len(las)) == len(POINTS)
+    many = b"".join(b"%d %.2f %.3f\n" % (n, n / 3, n / 7) for n in range(100_000))
+    assert inspect("post", io.BytesIO(many), len(many)) == pytest.approx(100_000, rel=0.3)  # later lines are longer
+    assert inspect("other", io.BytesIO(b"x"), 1) is None
