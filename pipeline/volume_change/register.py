@@ -9,7 +9,7 @@ from pipeline.clouds import Cloud
 from pipeline.errors import RegistrationFailed
 from pipeline.geometry.rigid import FREEDOMS, lift, turn_degrees
 from pipeline.volume_change.align import fine
-from pipeline.volume_change.align.choice import AGREES, LEAST_OVERLAP, SAME_RELIEF, best_pose
+from pipeline.volume_change.align.choice import AGREES, LEAST_OVERLAP, SAME_RELIEF, best_pose, is_contradicted
 from pipeline.volume_change.align.cross_check import open3d_fit
 from pipeline.volume_change.align.freedoms import ALL, HEIGHT, NOTHING, TILT, Evidence, choose_freedoms
 from pipeline.volume_change.align.pair import Pair, Pose, shift_at
@@ -174,6 +174,14 @@ def _warnings(pose: Pose) -> tuple[Notice, ...]:
                 "REGISTRATION_MOVED",
                 f"The later survey was moved by {np.linalg.norm(shift):.3f} m and turned by "
                 f"{turn_degrees(pose.matrix):.3f}° to lie on the reference.",
+            )
+        )
+    if is_contradicted(pose):
+        found.append(
+            Notice(
+                "POSITION_UNCONFIRMED",
+                f"Only level ground agrees: {pose.steep:.0%} of the slopes do. The surveys may lie apart in plan, or "
+                "everything that stood there was moved.",
             )
         )
     return tuple(found)

@@ -17,6 +17,8 @@ SAME_RELIEF = 0.68  # high-pass correlation that only a right pose reaches
 FAR_RELIEF = 0.5  # the least of a pose far from the delivered one
 FAR_OVERLAP = 0.4  # the same: small overlaps fit by chance
 RIVAL = 0.1  # a pose elsewhere that is worse by less than this makes the best one doubtful
+RIVAL_OVERLAP = 0.7  # unless it leaves this much less of the site in common: then it explains less
+CONTRADICTED = 0.4  # share of the slopes below which most of what could show a shift speaks against a pose
 LEAST_OVERLAP = 0.2
 ROUNDS = 3  # of stepping to a better repeat
 
@@ -28,9 +30,17 @@ def best_pose(delivered: Pose) -> Pose:
         RegistrationFailed: If the site repeats itself and fits in several places about as well.
     """
     best, far = _near(delivered)
-    if not far and best.agreement >= AGREES and best.overlap >= LEAST_OVERLAP:
+    if not far and best.agreement >= AGREES and best.overlap >= LEAST_OVERLAP and not is_contradicted(best):
         return best
     return _searched(best, far) or best
+
+
+def is_contradicted(pose: Pose) -> bool:
+    """Whether level ground alone speaks for a pose: it agrees nearly anywhere, and the slopes do not agree.
+
+    So it looks where a survey lies wrong, but also where everything that stood on level ground was moved.
+    """
+    return pose.steep < CONTRADICTED and pose.correlation < FAR_RELIEF and pose.shows_slopes
 
 
 def reach(pose: Pose) -> float:
@@ -98,8 +108,7 @@ def _searched(best: Pose, far: list[Pose]) -> Pose | None:
         before, top = top, max([top, *repeats], key=_merit)
         if top is before:
             break
-    least = best.agreement + CLEARLY_BETTER if best.overlap >= LEAST_OVERLAP else AGREES
-    if not (top.agreement > least and (top.agreement >= AGREES or best.correlation < SAME_RELIEF)):
+    if not _is_found(top, best):
         return None
     if any(_is_rival(pose, top) for pose in found):
         raise RegistrationFailed(
@@ -108,6 +117,19 @@ def _searched(best: Pose, far: list[Pose]) -> Pose | None:
             details=top.details,
         )
     return top
+
+
+def _is_found(top: Pose, best: Pose) -> bool:
+    """Whether a pose elsewhere is clearly better than the best one near by."""
+    least = best.agreement + CLEARLY_BETTER if best.overlap >= LEAST_OVERLAP else AGREES
+    if top.agreement > least:
+        return top.agreement >= AGREES or best.correlation < SAME_RELIEF
+    return (
+        is_contradicted(best)
+        and top.agreement >= max(best.agreement, AGREES)
+        and top.steep >= AGREES
+        and top.correlation >= SAME_RELIEF
+    )
 
 
 def _fitted(pose: Pose, starts: Iterable[Array]) -> list[Pose]:
@@ -126,4 +148,5 @@ def _is_rival(pose: Pose, top: Pose) -> bool:
         and pose.agreement > top.agreement - RIVAL
         and pose.steep > top.steep - RIVAL
         and pose.correlation > top.correlation - RIVAL
+        and pose.overlap > RIVAL_OVERLAP * top.overlap
     )

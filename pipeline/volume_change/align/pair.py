@@ -145,6 +145,13 @@ class Pose:
         return float(weights @ self.seen.agreeing / weights.sum()) if weights.sum() > 0 else 0.0
 
     @cached_property
+    def shows_slopes(self) -> bool:
+        """Whether what both surveys show has slopes in enough places to tell of a horizontal shift."""
+        seen = self.seen.seen
+        points, weights = self.pair.witnesses.points[seen], self.pair.information[seen]
+        return slopes.effective_patches(points, weights, self.pair.patch) >= slopes.FEWEST_PATCHES
+
+    @cached_property
     def correlation(self) -> float:
         """High-pass correlation of both reliefs."""
         return coarse.high_pass_correlation(self.pair.pre, self.pair.post, self.matrix, self.pair.spacing)

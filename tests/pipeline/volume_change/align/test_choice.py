@@ -83,6 +83,23 @@ def test_a_shift_is_found_though_some_heaps_were_taken_away() -> None:
     assert left_of(found, motion) <= NOISE
 
 
+def test_level_ground_alone_does_not_keep_a_survey_that_lies_elsewhere() -> None:
+    # As delivered, a corner of each survey lies on the other, and level ground agrees with level ground.
+    motion = moved((30.0, 25.0, 0.1), 160.0)
+    found = register(cloud(yard(), 1, np.eye(4)), cloud(yard(), 2, motion), NOWHERE)
+    assert left_of(found, motion) <= NOISE
+    assert "POSITION_UNCONFIRMED" not in {notice.code for notice in found.warnings}
+
+
+def test_a_yard_whose_heaps_were_all_moved_stays_and_is_said_to_be_unconfirmed() -> None:
+    def emptied(x: Array, y: Array) -> Array:
+        return np.maximum(0.0, 1.9 - np.hypot(x - 22, y - 26) * np.tan(np.radians(37)))
+
+    found = register(cloud(yard(), 1, np.eye(4)), cloud(emptied, 2, np.eye(4)), NOWHERE)
+    assert np.array_equal(found.matrix[:2, 3], [0.0, 0.0])
+    assert "POSITION_UNCONFIRMED" in {notice.code for notice in found.warnings}
+
+
 def test_where_most_of_the_site_changed_its_stable_part_shows_the_way() -> None:
     motion = moved((0.4, 0.45, 0.2), 0.6)
     cut = (Plateau(38, 30, 20, -1.5), Bump(40, 30, 18, -3.0))
