@@ -263,7 +263,7 @@ def test_a_request_to_upgrade_reaches_the_gateway(nginx: Nginx, gateway: Upstrea
     assert (headers["Upgrade"], headers["Connection"].lower()) == ("websocket", "upgrade")
 
 
-@pytest.mark.parametrize("path", ["/create_task", "/api/v1/tasks", "/api/v1/tasks/"])
+@pytest.mark.parametrize("path", ["/create_task", "/api/run-model", "/api/v1/tasks", "/api/v1/tasks/"])
 def test_who_creates_tasks_too_fast_is_told_to_wait(path: str, gateway: Upstream) -> None:
     with Nginx(gateway=gateway.port, rate="1r/m", burst=2) as nginx:
         created = [httpx.post(nginx.url + path, json={}) for _ in range(5)]
