@@ -215,10 +215,16 @@ def show_result(document: Mapping[str, Any], out: Path | None, *, as_json: bool 
 @_key
 @_patience
 @_json
+@click.option("--follow", is_flag=True, help="Go on telling until it has ended, a line for each news.")
 @telling
-def status(task_id: str, server: str, key: str | None, patience: float, as_json: bool) -> None:
+def status(task_id: str, server: str, key: str | None, patience: float, as_json: bool, follow: bool) -> None:
     """Say how far task ID is, what it waits for, or why it failed."""
     with VolcalClient(server, key=key, patience_s=patience) as client:
+        if follow:
+            from app.cli.following import tell
+
+            tell(client, task_id, as_json=as_json)
+            return
         task = client.task(task_id)
     if as_json:
         click.echo(task.model_dump_json(indent=1))

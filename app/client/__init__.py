@@ -11,12 +11,17 @@
 
 from app.client.core import VolcalClient
 from app.client.errors import ClientError, Refused, TaskFailed, TransferFailed, Unreachable, WaitedTooLong
+from app.client.following import Event, LogLine, LogPage, Standing
 from app.client.models import Artifact, TaskStatus, UploadState
 
 __all__ = [
     "Artifact",
     "ClientError",
+    "Event",
+    "LogLine",
+    "LogPage",
     "Refused",
+    "Standing",
     "TaskFailed",
     "TaskStatus",
     "TransferFailed",

@@ -11,6 +11,7 @@ import httpx
 
 from app.client.errors import Refused, TaskFailed, WaitedTooLong
 from app.client.fetching import fetch_all
+from app.client.following import Event, LogPage, follow
 from app.client.models import Artifact, TaskStatus
 from app.client.sending import Progress, in_sending_order, send
 from app.client.transport import Patience, Transport
@@ -210,6 +211,18 @@ class VolcalClient:
                 raise WaitedTooLong(task_id, timeout_s)
             time.sleep(pause)
             pause = min(pause * 1.2, _LONGEST_POLL_S)
+
+    def events(self, task_id: str) -> Iterator[Event]:
+        """Yield what happens to a task until it has ended; a line that breaks is taken up where it broke.
+
+        Where there is no stream, as behind some proxies, the server is asked now and then instead.
+        """
+        return follow(self._http, task_id)
+
+    def logs(self, task_id: str, *, line: int = 0, limit: int = 500) -> LogPage:
+        """Return lines of a task's log; ``next`` of the page is the line to go on with."""
+        page = self._http.call("GET", f"/api/v1/tasks/{task_id}/logs?line={line}&limit={limit}")
+        return LogPage.model_validate(page)
 
     def results(self, task_id: str) -> dict[str, Any]:
         """Return the result document of a task that is done."""

@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -107,6 +108,10 @@ class Transport:
         self._api.close()
         self.files.close()
         self.uploads.close()
+
+    def stream(self, path: str, headers: Mapping[str, str]) -> AbstractContextManager[httpx.Response]:
+        """Return an answer that is read as it comes; the caller looks at its status."""
+        return self._api.stream("GET", path, headers=dict(headers))
 
     def call(self, method: str, path: str, *, json: Any = None, key: str | None = None) -> Any:
         """Return the JSON answer to a request.

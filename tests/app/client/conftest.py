@@ -1,0 +1,3 @@
+from tests.app.api.tasks.following.conftest import live
+
+__all__ = ["live"]
