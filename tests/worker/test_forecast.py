@@ -62,6 +62,18 @@ def test_earlier_runs_tell_how_the_time_is_shared_out(clock: Clock) -> None:
     assert left(forecast, 0.0) == 40
 
 
+def test_a_stage_that_is_late_is_judged_by_its_own_pace(clock: Clock) -> None:
+    stages = Stages()
+    forecast = Forecast(stages, EARLIER, clock)
+    stages.tell("reading")
+    assert left(forecast, 0.01) is None
+    clock.now += 30
+    stages.tell("comparing")
+    assert left(forecast, 0.41) == 70  # as those before, whatever the own pace
+    clock.now += 70  # 20 s late
+    assert left(forecast, 0.51) == 98
+
+
 @pytest.mark.service
 def test_a_run_says_when_it_will_be_done(bench: Any) -> None:
     told: list[Any] = []
