@@ -37,6 +37,7 @@ def served(
         thread.start()
         try:
             while not gateway.started:
+                assert thread.is_alive(), "the gateway did not start"
                 time.sleep(0.01)
             yield url
         finally:
