@@ -169,6 +169,11 @@ def test_every_relative_link_in_the_docs_resolves(path: Path) -> None:
     assert [target for target in relative if not (path.parent / target).exists()] == []
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_keeps_the_marks_of_a_merge(path: Path) -> None:
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", path.read_text(), re.M)
+
+
 def test_commands_that_the_readme_shows_exist() -> None:
     shown = set(
         re.findall(r"volcal ([a-z]+)\b", "\n".join(re.findall(r"```.*?```", (ROOT / "README.md").read_text(), re.S)))
