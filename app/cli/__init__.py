@@ -24,7 +24,7 @@ COMMANDS = {
     "submit": "app.cli.client:submit",
     "status": "app.cli.client:status",
     "submit-job": "app.cli.jobs:submit_job",
-    "logs": "app.cli.following:logs",
+    "logs": "app.cli.remote.following:logs",
     "cancel": "app.cli.client:cancel",
     "fetch": "app.cli.client:fetch",
 }

@@ -1,111 +1,48 @@
 """`volcal submit`, `status`, `cancel`, `fetch`: the command line as a client of a server somewhere."""
 
-import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 
 from app.cli.inputs import check, find
 from app.cli.journey import Journey
+from app.cli.remote.following import tell
+from app.cli.remote.options import (
+    EXIT_STATUS,
+    INTERRUPTED,
+    json_option,
+    key_option,
+    patience_option,
+    server_option,
+    telling,
+)
 from app.cli.show import print_summary
-from app.client import ClientError, Refused, TaskFailed, TaskStatus, TransferFailed, Unreachable, VolcalClient
+from app.client import Refused, TaskFailed, TaskStatus, TransferFailed, VolcalClient
 from app.client.memory import Memory, fingerprint, state_folder
 from app.client.models import UploadState
-from pipeline.errors import InputInvalid, PipelineError
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-OK, DEFECT, UNUSABLE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
-_DEFECTS = {"INTERNAL", "LOST"}
-_EXIT = """
-    \b
-    Exit status: 0 done; 2 the input cannot be used or the server refused (one line says why);
-    3 the server does not answer; 1 a defect; 130 stopped by Ctrl-C.
-"""
+from pipeline.errors import InputInvalid
 
 
-def fail(code: str, message: str, status: int) -> NoReturn:
-    """Say what is wrong in one line, and end the command."""
-    click.echo(f"error[{code}]: {' '.join(message.split())}", err=True)
-    sys.exit(status)
-
-
-def status_of(error: ClientError) -> int:
-    """Return the exit status that tells an error."""
-    if isinstance(error, Unreachable):
-        return UNREACHABLE
-    if isinstance(error, TaskFailed):
-        return DEFECT if error.code in _DEFECTS else UNUSABLE
-    return DEFECT if isinstance(error, Refused) and error.status >= 500 else UNUSABLE
-
-
-def telling(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a command raises into one line and an exit status."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except ClientError as error:
-            fail(error.code, f"{error.message} {error.remedy}", status_of(error))
-        except PipelineError as error:
-            fail(error.code, f"{error.message} {error.remedy}", UNUSABLE)
-        except OSError as error:
-            fail("STORAGE", f"{error.strerror or error}: {error.filename or ''}.", UNUSABLE)
-        except KeyboardInterrupt:
-            click.echo("Stopped.", err=True)
-            sys.exit(INTERRUPTED)
-
-    return run
-
-
-_server = click.option(
-    "--server",
-    envvar="VOLCAL_SERVER",
-    default="http://127.0.0.1:8000",
-    show_default=True,
-    show_envvar=True,
-    help="The server's base URL.",
-)
-_key = click.option(
-    "--key",
-    "--token",
-    "key",
-    envvar=["VOLCAL_API_KEY", "VOLCAL_TOKEN"],
-    show_envvar=True,
-    help="Your key, if the server asks for one.",
-)
-_patience = click.option(
-    "--patience",
-    default=120.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    help="Seconds that the server, or the line to it, may be away at a stretch.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and no progress.")
-
-
-@click.command(epilog=_EXIT)
+@click.command(epilog=EXIT_STATUS)
 @click.argument("pre")
 @click.argument("post")
 @click.argument("stable")
 @click.option("--input", "more", multiple=True, metavar="LABEL=FILE", help="A further file or URL, or another one.")
-@_server
-@_key
-@_patience
+@server_option
+@key_option
+@patience_option
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Wait, and download all files here.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="An option of the pipeline; repeatable.")
 @click.option("--name", default="", help="A name for people, such as 'Quarry, week 14'.")
 @click.option("--new", is_flag=True, help="Start afresh, also if these files were being uploaded before.")
-@_json
+@json_option
 @telling
 def submit(
     pre: str,
@@ -209,20 +146,18 @@ def show_result(document: Mapping[str, Any], out: Path | None, *, as_json: bool 
                 click.echo(f"{name.partition('.')[0].capitalize()}: {out / name}")
 
 
-@click.command(epilog=_EXIT)
+@click.command(epilog=EXIT_STATUS)
 @click.argument("task_id", metavar="ID")
-@_server
-@_key
-@_patience
-@_json
+@server_option
+@key_option
+@patience_option
+@json_option
 @click.option("--follow", is_flag=True, help="Go on telling until it has ended, a line for each news.")
 @telling
 def status(task_id: str, server: str, key: str | None, patience: float, as_json: bool, follow: bool) -> None:
     """Say how far task ID is, what it waits for, or why it failed."""
     with VolcalClient(server, key=key, patience_s=patience) as client:
         if follow:
-            from app.cli.following import tell
-
             tell(client, task_id, as_json=as_json)
             return
         task = client.task(task_id)
@@ -246,12 +181,12 @@ def _source(upload: UploadState) -> str:
     return f" from {upload.source}" if upload.source else ""
 
 
-@click.command(epilog=_EXIT)
+@click.command(epilog=EXIT_STATUS)
 @click.argument("task_id", metavar="ID")
-@_server
-@_key
-@_patience
-@_json
+@server_option
+@key_option
+@patience_option
+@json_option
 @telling
 def cancel(task_id: str, server: str, key: str | None, patience: float, as_json: bool) -> None:
     """Stop task ID; a run ends within seconds."""
@@ -263,17 +198,17 @@ def cancel(task_id: str, server: str, key: str | None, patience: float, as_json:
         click.echo(f"Task {task.id} is {'cancelled' if task.status == 'killed' else 'being stopped'}.")
 
 
-@click.command(epilog=_EXIT)
+@click.command(epilog=EXIT_STATUS)
 @click.argument("task_id", metavar="ID")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the files.  [default: volcal-ID]",
 )
-@_server
-@_key
-@_patience
-@_json
+@server_option
+@key_option
+@patience_option
+@json_option
 @telling
 def fetch(task_id: str, out: Path | None, server: str, key: str | None, patience: float, as_json: bool) -> None:
     """Wait for the result of task ID and download its files; those that are there already are not sent again."""

@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from app.cli.client import telling
 from app.cli.inputs import check, gather
 from app.cli.journey import Journey
+from app.cli.remote.options import telling
 from app.cli.show import print_summary
 from app.client import VolcalClient
 

@@ -9,7 +9,7 @@ from pipeline.clouds import Cloud
 from pipeline.geometry import raster_kernels
 from pipeline.volume_change.comparison import difference_kernels as kernels
 from pipeline.volume_change.comparison.difference import Surface, moments_of
-from pipeline.volume_change.ground import TOLERANCE, steepness
+from pipeline.volume_change.ground_filter import TOLERANCE, steepness
 from pipeline.volume_change.types import EIGHT, Array, Mask, Raster
 
 SMALLEST_OBJECT = 1.5  # m²: what covers less leaves no low parts behind that would be taken for ground

@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.contracts import Helpers, Job, Part
 from pipeline.tiled.cloud import TiledCloud
 from pipeline.tiled.lent import described, folder_of, seen
-from pipeline.volume_change.ground import ground_surface
+from pipeline.volume_change.ground_filter import ground_surface
 
 FUNCTION = "pipeline.volume_change.parts.ground:tell"
 

@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from app.cli.client import parse_settings, status_of
+from app.cli.client import parse_settings
 from app.cli.inputs import check, find, gather
+from app.cli.remote.options import status_of
 from app.client import ClientError, Refused, TaskFailed, TransferFailed, Unreachable
 from pipeline.errors import InputInvalid
 

@@ -7,7 +7,8 @@ import pytest
 from benchmarks.scenes import ORIGIN, SIX_CHANGES, Bump, Plateau, Scene, Surface, flat, hills, quarry
 from pipeline.clouds import PointCloud
 from pipeline.errors import InputInvalid
-from pipeline.volume_change.ground import ground_surface, select_ground
+from pipeline.volume_change.ground import select_ground
+from pipeline.volume_change.ground_filter import ground_surface
 
 SAMPLE = Path(__file__).resolve().parents[3] / "app" / "samples" / "ttp"
 RNG_SEED = 5

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import click
 
-from app.cli.client import _EXIT, _json, _key, _patience, _server, telling
+from app.cli.remote.options import EXIT_STATUS, json_option, key_option, patience_option, server_option, telling
 from app.client import LogLine, Standing, TaskFailed, VolcalClient
 
 
@@ -43,13 +43,13 @@ def describe(task: Standing, now: datetime) -> str:
     return f"{line}, about {f'{minutes} min ' if minutes else ''}{seconds} s left"
 
 
-@click.command(epilog=_EXIT)
+@click.command(epilog=EXIT_STATUS)
 @click.argument("task_id", metavar="ID")
 @click.option("--follow", is_flag=True, help="Go on until the task has ended.")
-@_server
-@_key
-@_patience
-@_json
+@server_option
+@key_option
+@patience_option
+@json_option
 @telling
 def logs(task_id: str, follow: bool, server: str, key: str | None, patience: float, as_json: bool) -> None:
     """Print what happened to task ID: files, queue, stages with their seconds, warnings, what the run wrote."""
