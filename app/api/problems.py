@@ -25,6 +25,7 @@ from app.domain.errors import (
     Invalid,
     KeyMissing,
     NotFound,
+    ResultExpired,
     TooLarge,
     TooMany,
     Unauthenticated,
@@ -60,6 +61,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     # where tus asks for another status than the kind of error has elsewhere
     ContentTypeWrong: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HeaderInvalid: HTTPStatus.BAD_REQUEST,
+    ResultExpired: HTTPStatus.GONE,
     UploadGone: HTTPStatus.GONE,
     UploadStalled: HTTPStatus.CONFLICT,  # which tus clients take as a reason to go on, unlike 408
     UploadSuperseded: HTTPStatus.LOCKED,

@@ -131,6 +131,16 @@ class LogLine(Base):
     begins: Mapped[int] = mapped_column(BigInteger)  # bytes of all lines before it
 
 
+class Aged(Base):
+    """That a task was there once, and was deleted for its age."""
+
+    __tablename__ = "aged_tasks"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
 class Upload(Base):
     """One file that a client sends, or names by a URL; a label has at most one that is not superseded."""
 

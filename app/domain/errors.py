@@ -3,6 +3,7 @@
 VolcalError
 ├── NotFound
 │   ├── TaskNotFound
+│   ├── ResultExpired
 │   ├── UploadNotFound
 │   ├── ObjectNotFound
 │   ├── PipelineNotFound
@@ -63,6 +64,15 @@ class TaskNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("Task not found")
+
+
+class ResultExpired(NotFound):
+    """The task was deleted for its age, with its result."""
+
+    code = "RESULT_EXPIRED"
+
+    def __init__(self) -> None:
+        super().__init__("The task was deleted for its age, with all of its files; run it again to have its result.")
 
 
 class UploadNotFound(NotFound):

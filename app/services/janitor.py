@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.db.models import Task, Upload
+from app.db.models import Aged, Task, Upload
 from app.domain import failures
 from app.domain.errors import TaskNotFound
 from app.domain.tasks import TaskState, UploadState
@@ -31,6 +31,7 @@ _RING_AT_MOST_EVERY = timedelta(minutes=10)
 _AT_ONCE = 50  # tasks deleted for their age in one round, so that a round stays short
 _GRACE = timedelta(seconds=2)  # a hook that is on its way is faster than we
 _EXPIRED = "expired"
+_REMEMBERED = timedelta(days=365)  # that a task was deleted for its age
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,19 @@ def _forget(context: "Context", now: datetime) -> int:
             .limit(_AT_ONCE)
         ).scalars()
         ids = list(old)
-    return len(_for_each((task_id, partial(tasks.delete_task, context, task_id)) for task_id in ids))
+    _forget_graves(context, now)
+    return len(_for_each((task_id, partial(tasks.delete_task, context, task_id, aged=True)) for task_id in ids))
+
+
+def _forget_graves(context: "Context", now: datetime) -> None:
+    """Forget that tasks were there, long after they were deleted; does not write if there is nothing to forget."""
+    old = Aged.at < now - _REMEMBERED
+    with context.unit_of_work(read_only=True) as work:
+        if work.session.execute(select(Aged.id).where(old).limit(1)).first() is None:
+            return
+    with context.unit_of_work() as work:
+        work.session.execute(delete(Aged).where(old).execution_options(synchronize_session=False))
+        work.commit()
 
 
 def _purge(context: "Context") -> int:

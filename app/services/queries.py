@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.db.models import StepRun, Task, Upload
+from app.db.models import Aged, StepRun, Task, Upload
 from app.db.session import UnitOfWork
 from app.domain.callbacks.webhooks import Event
 from app.domain.errors import TaskNotFound
@@ -48,6 +48,12 @@ def get_task(work: UnitOfWork, task_id: UUID, *, lock: bool = False) -> Task:
     if task is None:
         raise TaskNotFound
     return task
+
+
+def has_aged(work: UnitOfWork, task_id: UUID) -> bool:
+    """Return whether there was such a task, which was deleted for its age; others' were never there."""
+    found = work.session.get(Aged, task_id)
+    return found is not None and work.owner in (None, found.owner)
 
 
 def seen(work: UnitOfWork) -> list[ColumnElement[bool]]:

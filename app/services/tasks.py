@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import defer
 
-from app.db.models import Task
+from app.db.models import Aged, Task
 from app.db.session import UnitOfWork
 from app.domain import failures
 from app.domain.errors import (
@@ -22,6 +22,7 @@ from app.domain.errors import (
     ObjectNotFound,
     OptionsInvalid,
     PipelineNotFound,
+    ResultExpired,
     TaskNotFound,
 )
 from app.domain.keys import task_prefix
@@ -301,9 +302,15 @@ def results(work: UnitOfWork, task_id: UUID) -> Task:
 
     Raises:
         TaskNotFound: If there is no such task.
+        ResultExpired: If there was one, which was deleted for its age.
         NotReady: If it is not done.
     """
-    task = queries.get_task(work, task_id)
+    try:
+        task = queries.get_task(work, task_id)
+    except TaskNotFound:
+        if queries.has_aged(work, task_id):
+            raise ResultExpired from None
+        raise
     if task.state is not TaskState.DONE or task.document is None:
         raise NotReady(task.state)
     return task
@@ -321,8 +328,13 @@ def artifact(task: Task, name: str) -> dict[str, Any]:
     raise ObjectNotFound(name)
 
 
-def delete_task(context: "Context", task_id: UUID) -> None:
+def delete_task(context: "Context", task_id: UUID, *, aged: bool = False) -> None:
     """Delete a task and its files; one that is running is stopped first and cleared away by the janitor.
+
+    Args:
+        context: The application's parts.
+        task_id: Which task.
+        aged: Whether it is deleted for its age, which who asks for its result is told.
 
     Raises:
         TaskNotFound: If there is no such task.
@@ -330,6 +342,8 @@ def delete_task(context: "Context", task_id: UUID) -> None:
     with context.unit_of_work() as work:
         task = queries.get_task(work, task_id, lock=True)
         task.deleted_at = queries.utc_now()
+        if aged:
+            work.session.merge(Aged(id=task.id, owner=task.owner, at=task.deleted_at))
         task.cancel_requested = True
         running = task.state is TaskState.RUNNING
         work.commit()

@@ -23,6 +23,7 @@ router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
 
 _NO_TASK = errors.TaskNotFound()
 _NOT_READY = errors.NotReady("running")
+_EXPIRED = errors.ResultExpired()
 _NO_REPORT = ReportNotFound("pdf", ["json", "csv", "geojson"])
 _KEPT = "private, no-cache"
 _REDIRECT: dict[int | str, dict[str, Any]] = {
@@ -44,7 +45,7 @@ MatchHeader = Annotated[str | None, Header(description="``ETag`` of an answer be
     summary="Fetch the result document",
     response_class=JSONResponse,
     responses={
-        **examples(_NO_TASK, _NOT_READY),
+        **examples(_NO_TASK, _NOT_READY, _EXPIRED),
         **_DOCUMENT,
     },
 )
@@ -53,7 +54,7 @@ def results(task_id: UUID, work: ReadDep) -> dict[str, Any]:
     return tasks.results(work, task_id).document or {}
 
 
-@router.get("/{task_id}/artifacts", summary="List the result files", responses=examples(_NO_TASK, _NOT_READY))
+@router.get("/{task_id}/artifacts", summary="List the result files", responses=examples(_NO_TASK, _NOT_READY, _EXPIRED))
 def artifacts(task_id: UUID, work: ReadDep, context: ContextDep) -> ArtifactList:
     """List the files of the result with a fresh link each."""
     return ArtifactList(artifacts=[_artifact(context, found) for found in tasks.results(work, task_id).artifacts or []])
@@ -65,7 +66,7 @@ def artifacts(task_id: UUID, work: ReadDep, context: ContextDep) -> ArtifactList
     status_code=HTTPStatus.TEMPORARY_REDIRECT,
     response_class=RedirectResponse,
     summary="Fetch a result file",
-    responses={**examples(_NO_TASK, errors.ObjectNotFound("overview.png"), _NOT_READY), **_REDIRECT},
+    responses={**examples(_NO_TASK, errors.ObjectNotFound("overview.png"), _NOT_READY, _EXPIRED), **_REDIRECT},
 )
 def artifact(
     request: Request, task_id: UUID, name: str, work: ReadDep, context: ContextDep, download: DownloadQuery = False
@@ -91,7 +92,11 @@ def _artifact(context: Context, found: dict[str, Any]) -> ArtifactOut:
     "/{task_id}/report.json",
     summary="Fetch the report as JSON",
     response_class=JSONResponse,
-    responses={**examples(_NO_TASK, _NOT_READY), **_DOCUMENT, 304: {"description": "It is as ``If-None-Match`` says."}},
+    responses={
+        **examples(_NO_TASK, _NOT_READY, _EXPIRED),
+        **_DOCUMENT,
+        304: {"description": "It is as ``If-None-Match`` says."},
+    },
 )
 def report_json(task_id: UUID, work: ReadDep, if_none_match: MatchHeader = None) -> Response:
     """Return the result document, under a name to save it by; every pipeline has one."""
@@ -106,7 +111,7 @@ def report_json(task_id: UUID, work: ReadDep, if_none_match: MatchHeader = None)
     summary="Fetch the report as a table",
     response_class=Response,
     responses={
-        **examples(_NO_TASK, _NO_REPORT, _NOT_READY),
+        **examples(_NO_TASK, _NO_REPORT, _NOT_READY, _EXPIRED),
         200: {
             "description": "A line for each change, and one for all.",
             "content": {"text/csv": {"schema": {"type": "string"}}},
@@ -125,7 +130,7 @@ def _redirecting(kind: str) -> dict[str, Any]:
         "status_code": HTTPStatus.TEMPORARY_REDIRECT,
         "response_class": RedirectResponse,
         "summary": f"Fetch the report as {kind}",
-        "responses": {**examples(_NO_TASK, _NO_REPORT, _NOT_READY), **_REDIRECT},
+        "responses": {**examples(_NO_TASK, _NO_REPORT, _NOT_READY, _EXPIRED), **_REDIRECT},
     }
 
 

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import update
 
 from app.db.models import Task
+from app.domain.errors import ResultExpired, TaskNotFound
 from app.domain.tasks import TaskState, UploadState
-from app.services import janitor, runs, tasks, uploads
+from app.services import janitor, queries, runs, tasks, uploads
 from app.services.janitor import Report
 
 SECOND = timedelta(seconds=1)
@@ -243,9 +244,19 @@ class TestOldTasks:
             (source := world.root / "result").write_bytes(b"numbers")
             world.context.store.put(f"tasks/{task_id}/out/1/a.json", source)
         assert janitor.reap(world.context, now) == Report(aged=1)
+        with world.context.unit_of_work(read_only=True) as work, pytest.raises(ResultExpired):
+            tasks.results(work, old)
         assert world.context.store.size(f"tasks/{old}/out/1/a.json") is None
         assert world.context.store.size(f"tasks/{young}/out/1/a.json") == 7
         assert janitor.reap(world.context, now) == Report()
+
+    def test_that_a_task_was_there_is_forgotten_after_a_year(self, any_world: Any, now: datetime) -> None:
+        world = any_world.with_policy(task_ttl_s=3600)
+        old = world.add(TaskState.DONE, document={}, finished_at=now - timedelta(days=1))
+        janitor.reap(world.context, now)
+        janitor.reap(world.context, queries.utc_now() + timedelta(days=366))
+        with world.context.unit_of_work(read_only=True) as work, pytest.raises(TaskNotFound):
+            tasks.results(work, old)
 
     def test_a_task_that_is_not_over_is_kept_however_old_it_is(self, world: Any, now: datetime) -> None:
         world = world.with_policy(task_ttl_s=1)

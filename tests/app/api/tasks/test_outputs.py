@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.tasks import TaskState
+from app.services import tasks
 from pipeline.volume_change.output.document import document
 from tests.pipeline.volume_change.output.synthetic import Site, make_analysis
 
@@ -184,3 +185,22 @@ def test_a_download_can_be_looked_at_and_goes_on_where_it_stopped(
     assert "name=h001.png" in saved.query
     assert Path(saved.path).name == "h001.png"
     assert client.head(f"{path}.nothing").status_code == 404
+
+
+@pytest.mark.parametrize("what", ["results", "artifacts", "artifacts/report.pdf", "report.csv"])
+def test_a_result_that_was_deleted_for_its_age_is_said_to_have_been_there(
+    client: TestClient, world: Any, found: dict[str, Any], what: str
+) -> None:
+    task_id = finished(world, found)
+    tasks.delete_task(world.context, task_id, aged=True)
+    answer = client.get(f"/api/v1/tasks/{task_id}/{what}", follow_redirects=False)
+    assert (answer.status_code, answer.json()["code"]) == (410, "RESULT_EXPIRED")
+    assert client.get(f"/api/v1/tasks/{task_id}").status_code == 404
+
+
+def test_a_result_that_its_owner_deleted_is_gone_without_a_trace(
+    client: TestClient, world: Any, found: dict[str, Any]
+) -> None:
+    task_id = finished(world, found)
+    assert client.delete(f"/api/v1/tasks/{task_id}").status_code == 204
+    assert client.get(f"/api/v1/tasks/{task_id}/results").status_code == 404
