@@ -210,7 +210,7 @@ def test_what_is_asked_of_a_guessed_task_is_not_there_whatever_is_asked(stack: F
     assert len(asked) >= 10
     for guess in (uuid4(), UUID(int=number ^ 1), UUID(int=number + (1 << 100))):
         for verb, path in asked:
-            url = stack.url + path.format(task_id=guess, label="file", name="results.json")
+            url = stack.url + path.format(task_id=guess, label="file", name="results.json", output_id="results")
             refused = ask(verb.upper(), url)
             assert refused.status_code == 404, (verb, path)
             assert theirs.id not in refused.text

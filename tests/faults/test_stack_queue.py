@@ -181,7 +181,8 @@ def test_cancelling_ends_a_run_with_all_its_children_and_the_next_task_is_not_to
     worker, run = next((part, part.runs(task_id)[0]) for part in stack.workers if part.runs(task_id))
     family = [run, *run.children(recursive=True)]
     assert len(family) == 3  # with its guardian, and a program that ignores polite requests
-    assert [cancel(stack, task_id) for _ in range(2)] == [202, 202]
+    assert cancel(stack, task_id) == 202
+    assert cancel(stack, task_id) in (202, 409)  # it may be over by then
     task = stack.settled(task_id)
     assert (task["status"], task["error"]["code"]) == ("killed", "CANCELLED")
     assert cancel(stack, task_id) == 409
