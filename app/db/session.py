@@ -20,7 +20,9 @@ from app.db.counters import Counts
 
 BUSY_TIMEOUT_S = 30.0
 # A database whose machine is gone without a word is given up after some 20 s; TCP alone would wait for hours.
-_PATIENCE = {
+# A database that was made without a locale takes text of any kind, but its driver would send it ASCII.
+_TO_POSTGRESQL = {
+    "client_encoding": "utf8",
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -56,7 +58,7 @@ def make_engine(url: str | URL, *, foreign_keys: bool = True) -> Engine:
             pool_size=15,  # kept open; PostgreSQL takes long to open one
             max_overflow=35,  # more than the threads of a gateway, so that none waits for another's
             pool_pre_ping=True,
-            connect_args=_PATIENCE if url.get_driver_name() == "psycopg2" else {},
+            connect_args=_TO_POSTGRESQL if url.get_driver_name() == "psycopg2" else {},
             json_serializer=_strict_json,
             hide_parameters=True,
         )

@@ -10,9 +10,11 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from app.db import session
+from app.db.migrate import upgrade
 from app.db.models import Task, Upload
 from app.db.session import UnitOfWork, make_engine
 from app.domain.tasks import TaskState
+from tests.servers.postgres import Postgres
 
 
 def a_task(**values: Any) -> Task:
@@ -199,3 +201,18 @@ def test_a_database_in_memory_is_refused(url: str) -> None:
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
 def test_the_usual_names_of_postgresql_are_understood(scheme: str) -> None:
     assert make_engine(f"{scheme}://user:word@db/volcal").dialect.driver == "psycopg2"
+
+
+@pytest.mark.service
+def test_a_database_that_was_made_without_a_locale_takes_any_text(postgres_server: Postgres) -> None:
+    with postgres_server.database("ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'") as url:
+        upgrade(url)
+        engine = make_engine(url)
+        with UnitOfWork(engine) as work:
+            work.session.add(task := a_task(name="Kiesgrube Süd, −0.41 m"))
+            work.commit()
+        with UnitOfWork(engine) as work:
+            found = work.session.get(Task, task.id)
+            assert found is not None
+            assert found.name == "Kiesgrube Süd, −0.41 m"
+        engine.dispose()
