@@ -34,6 +34,7 @@ from worker.runs.scratch import scratch_folder
 from worker.runs.stages import Stages
 from worker.runs.supervisor import Ending, EndKind, Limits, supervise
 from worker.spread.sharing import Sharing
+from worker.spread.talk import is_own
 
 log = logging.getLogger(__name__)
 
@@ -301,7 +302,7 @@ def _store(context: Context, lease: Lease, ending: Ending, outdir: Path, lookout
     lookout.tell("storing")
     paths = [outdir / artifact["name"] for artifact in ending.artifacts]
     for artifact, path in zip(ending.artifacts, paths, strict=True):
-        if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(outdir.resolve()):
+        if not is_own(path, outdir):
             message = f"The run named a result file that it did not write: {artifact['name']!r}."
             raise _Unusable(Defect(message, remedy="This is a defect; please report it.").document())
     stored, done, total = [], 0, sum(path.stat().st_size for path in paths)

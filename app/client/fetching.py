@@ -10,9 +10,9 @@ import httpx
 from app.client import ranges
 from app.client.errors import TransferFailed
 from app.client.models import Artifact
-from app.client.ranges import Link, Ranged, check_digest, journal_of, persist
+from app.client.ranges import Link, Ranged, check_digest, journal_of, opened, persist
 from app.client.sending import Progress
-from app.client.transport import Patience, refusal
+from app.client.transport import Patience
 
 
 def fetch_all(
@@ -130,11 +130,7 @@ class _Fetching:
 
     def _more(self, url: str) -> None:
         here = self._here()
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
-        with self._http.stream("GET", url, headers=headers) as answer:
-            if not answer.is_success:
-                answer.read()
-                raise refusal(answer)
+        with opened(self._http, url, {"Range": f"bytes={here}-"} if here else {}) as answer:
             self._digest = answer.headers.get("repr-digest")
             if here and answer.status_code != 206:  # no ranges here: from the start
                 self._total.add(-here)

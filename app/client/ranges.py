@@ -5,7 +5,8 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,6 +102,16 @@ def persist(link: Link, patience: Patience, more: Callable[[str], None], here: C
             raise Unreachable(f"{httpx.URL(url).host}, while fetching {link.name},", why)
 
 
+@contextmanager
+def opened(http: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    """Hold an answer that is being read, as it is stored; raise what the server says if it is no success."""
+    with http.stream("GET", url, headers={"Accept-Encoding": "identity"} | headers) as answer:
+        if not answer.is_success:
+            answer.read()
+            raise refusal(answer)
+        yield answer
+
+
 def check_digest(path: Path, name: str, said: str | None) -> None:
     """Compare a whole file with the ``Repr-Digest`` that the server said (RFC 9530), if it said one.
 
@@ -190,11 +201,11 @@ class Ranged:
         persist(self._link, Patience(self._patience_s), more, lambda: here, end)
         self._note(number)
 
-    def _open(self, url: str, start: int, end: int) -> "_Answer":
-        headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{end - 1}"}
+    def _open(self, url: str, start: int, end: int) -> AbstractContextManager[httpx.Response]:
+        headers = {"Range": f"bytes={start}-{end - 1}"}
         if self._etag is not None and not self._etag.startswith("W/"):
             headers["If-Range"] = self._etag
-        return _Answer(self._http.stream("GET", url, headers=headers))
+        return opened(self._http, url, headers)
 
     def _is_ours(self, answer: httpx.Response, start: int, end: int) -> bool:
         """Return whether an answer is the range that was asked for, of the version that is being fetched."""
@@ -220,26 +231,6 @@ class Ranged:
             fresh = self._journal.with_name(f"{self._journal.name}.new")
             fresh.write_text(json.dumps({"version": self._version(), "done": sorted(self._done)}))
             fresh.replace(self._journal)
-
-
-class _Answer:
-    """An answer that is being read, if it is a success."""
-
-    def __init__(self, opening: Any) -> None:
-        self._opening = opening
-
-    def __enter__(self) -> httpx.Response:
-        answer: httpx.Response = self._opening.__enter__()
-        if not answer.is_success:
-            try:
-                answer.read()
-                raise refusal(answer)
-            finally:
-                self._opening.__exit__(None, None, None)
-        return answer
-
-    def __exit__(self, *error: object) -> None:
-        self._opening.__exit__(*error)
 
 
 def journal_of(target: Path) -> Path:

@@ -4,9 +4,8 @@ import re
 import time
 from dataclasses import replace
 from email.message import Message
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
 from app.domain.fetching import FetchProblem, Known, Look
 from app.outbound.budget import FetchFailed, Limits
@@ -147,12 +146,3 @@ def _named(answer: Answer) -> str:
     message = Message()
     message["Content-Disposition"] = said
     return message.get_filename() or ""
-
-
-def name_in(url: str) -> str:
-    """Return the last part of a URL's path.
-
-    >>> name_in("https://example.org/a/Quarry%20week%2014.laz?X-Signature=secret")
-    'Quarry week 14.laz'
-    """
-    return PurePosixPath(unquote(urlsplit(url).path)).name

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.db.models import Aged, Task, Upload
@@ -229,19 +229,8 @@ def _forget(context: "Context", now: datetime) -> int:
             .limit(_AT_ONCE)
         ).scalars()
         ids = list(old)
-    _forget_graves(context, now)
+    queries.forget(context, Aged, Aged.at < now - _REMEMBERED)  # long after, nobody asks for them
     return len(_for_each((task_id, partial(tasks.delete_task, context, task_id, aged=True)) for task_id in ids))
-
-
-def _forget_graves(context: "Context", now: datetime) -> None:
-    """Forget that tasks were there, long after they were deleted; does not write if there is nothing to forget."""
-    old = Aged.at < now - _REMEMBERED
-    with context.unit_of_work(read_only=True) as work:
-        if work.session.execute(select(Aged.id).where(old).limit(1)).first() is None:
-            return
-    with context.unit_of_work() as work:
-        work.session.execute(delete(Aged).where(old).execution_options(synchronize_session=False))
-        work.commit()
 
 
 def _purge(context: "Context") -> int:

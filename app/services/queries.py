@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import CursorResult, delete, func, literal, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.db.models import Aged, StepRun, Task, Upload
+from app.db.models import Aged, Base, StepRun, Task, Upload
 from app.db.session import UnitOfWork
 from app.domain.callbacks.webhooks import Event
 from app.domain.errors import TaskNotFound
@@ -20,6 +20,7 @@ from app.services import callbacks
 from app.services.following import logbook
 
 if TYPE_CHECKING:
+    from app.context import Context
     from pipeline.contracts import Spec
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,16 @@ def has_aged(work: UnitOfWork, task_id: UUID) -> bool:
 def seen(work: UnitOfWork) -> list[ColumnElement[bool]]:
     """Return what a query of tasks must also ask, so that others' tasks are as if they were not."""
     return [] if work.owner is None else [Task.owner == work.owner]
+
+
+def forget(context: "Context", kind: type[Base], old: ColumnElement[bool]) -> None:
+    """Delete the rows of a table that are old; does not write if there is none."""
+    with context.unit_of_work(read_only=True) as work:
+        if work.session.execute(select(literal(1)).select_from(kind).where(old).limit(1)).first() is None:
+            return
+    with context.unit_of_work() as work:
+        work.session.execute(delete(kind).where(old).execution_options(synchronize_session=False))
+        work.commit()
 
 
 def current(uploads: Iterable[Upload]) -> dict[str, Upload]:

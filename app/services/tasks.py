@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from pydantic import ValidationError
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import defer
+from sqlalchemy.sql.elements import ColumnElement
 
 from app.db.models import Aged, Task
 from app.db.session import UnitOfWork
@@ -197,8 +198,9 @@ def list_tasks(
     pipeline: str | None = None,
     before: tuple[datetime, UUID] | None = None,
     limit: int = 50,
+    also: Iterable[ColumnElement[bool]] = (),
 ) -> list[Task]:
-    """Return up to ``limit`` tasks, newest first.
+    """Return up to ``limit`` tasks, newest first; their documents and artifacts are left in the database.
 
     Args:
         work: The transaction.
@@ -206,8 +208,9 @@ def list_tasks(
         pipeline: Only tasks of this pipeline.
         before: Time of creation and id of the last task already seen.
         limit: How many at most.
+        also: What else is asked of them.
     """
-    there = select(Task).where(Task.deleted_at.is_(None), *queries.seen(work))
+    there = select(Task).where(Task.deleted_at.is_(None), *queries.seen(work), *also)
     there = there.options(defer(Task.document), defer(Task.artifacts))  # which may be large, and which no list shows
     query = there.order_by(Task.created_at.desc(), Task.id.desc()).limit(limit)
     if status is not None:

@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import CursorResult, delete, update
 from sqlalchemy.exc import IntegrityError
 
 from app.db.models import Repeat, Task
 from app.db.session import UnitOfWork
 from app.domain.repeats import IdempotencyKeyBusy, IdempotencyKeyReused, digest_of
+from app.services import queries
 
 if TYPE_CHECKING:
     from app.context import Context
@@ -111,9 +112,4 @@ def _release(context: "Context", claim: _Claim) -> None:
 def forget(context: "Context", now: datetime) -> None:
     """Forget keys that are older than they are kept; does not write if there is none."""
     old = Repeat.created_at < now - timedelta(seconds=context.policy.idempotency_ttl_s)
-    with context.unit_of_work(read_only=True) as work:
-        if work.session.execute(select(Repeat.digest).where(old).limit(1)).first() is None:
-            return
-    with context.unit_of_work() as work:
-        work.session.execute(delete(Repeat).where(old).execution_options(synchronize_session=False))
-        work.commit()
+    queries.forget(context, Repeat, old)

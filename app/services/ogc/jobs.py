@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, FunctionElement, and_, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Float, FunctionElement, and_, func, literal, or_, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.db.models import OgcOrder, Task
 from app.db.session import UnitOfWork
 from app.db.types import UtcDateTime
-from app.services import queries
+from app.services import queries, tasks
 from app.services.ogc.words import DISMISSED, STATUS
 
 
@@ -97,8 +97,4 @@ def list_jobs(
         before: Time of creation and id of the last one already seen.
         limit: How many at most.
     """
-    there = select(Task).where(Task.deleted_at.is_(None), *queries.seen(work), *wanted.conditions(queries.utc_now()))
-    query = there.order_by(Task.created_at.desc(), Task.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(tuple_(Task.created_at, Task.id) < tuple_(*before))
-    return list(work.session.execute(query).scalars())
+    return tasks.list_tasks(work, before=before, limit=limit, also=wanted.conditions(queries.utc_now()))
