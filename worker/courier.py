@@ -9,12 +9,12 @@ from uuid import UUID
 
 from app.context import Context
 from app.services import callbacks
+from worker.errands import keep_at, last_words
 
 log = logging.getLogger(__name__)
 
 _HANDS = 16  # deliveries at a time
 _PER_HOST = 2
-_LAST_WORDS_S = 3.0
 
 
 class Courier:
@@ -35,19 +35,13 @@ class Courier:
 
     def run(self, stop: threading.Event) -> None:
         """Work until asked to stop; what is under way then has some seconds to end, and is sent again otherwise."""
-        failing = False
-        while not stop.wait(self._every_s):
-            try:
-                while not stop.is_set() and self._send_out():
-                    pass
-            except Exception as error:
-                log.log(logging.DEBUG if failing else logging.ERROR, "no callbacks now: %s", error, exc_info=True)
-                failing = True
-            else:
-                failing = False
-        deadline = time.monotonic() + _LAST_WORDS_S
-        for _, thread in list(self._under_way.values()):
-            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+
+        def look() -> None:
+            while not stop.is_set() and self._send_out():
+                pass
+
+        keep_at(look, every_s=self._every_s, stop=stop, log=log, failed="no callbacks now")
+        last_words([thread for _, thread in list(self._under_way.values())])
 
     def _send_out(self) -> bool:
         """Start what is due and has a free hand; return whether anything was."""

@@ -24,6 +24,7 @@ from app.services import quotas, uploads
 from app.services.intake import fetches, inputs
 from app.services.intake.fetches import Claim, Due
 from app.services.runs import Verdict
+from worker.errands import keep_at, last_words
 from worker.runs.pulse import Pulse
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 _HANDS = 8  # files at a time
 _PER_HOST = 4  # a survey's files often lie together
 _PER_OWNER = 6
-_LAST_WORDS_S = 3.0
 _BEAT_S = 2.0
 _SWEEP_S = 3600.0
 
@@ -177,19 +177,13 @@ class Fetcher:
 
     def run(self, stop: threading.Event) -> None:
         """Work until asked to stop; what is under way then goes on at the next start."""
-        failing = False
-        while not stop.wait(self._every_s):
-            try:
-                self._sweep()
-                self._send_out(stop)
-            except Exception as error:
-                log.log(logging.DEBUG if failing else logging.ERROR, "nothing is fetched now: %s", error, exc_info=True)
-                failing = True
-            else:
-                failing = False
-        deadline = time.monotonic() + _LAST_WORDS_S
-        for _, thread in list(self._under_way.values()):
-            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+
+        def look() -> None:
+            self._sweep()
+            self._send_out(stop)
+
+        keep_at(look, every_s=self._every_s, stop=stop, log=log, failed="nothing is fetched now")
+        last_words([thread for _, thread in list(self._under_way.values())])
 
     def _send_out(self, stop: threading.Event) -> None:
         """Start what is due and has a free hand."""
