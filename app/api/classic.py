@@ -11,11 +11,11 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.deps import ContextDep, OpeningDep, ReadDep
+from app.api.deps import ContextDep, OpeningDep, ReadDep, read_id
 from app.api.problems import headers_of, plain_of, status_of
 from app.context import Context
 from app.db.models import Task
-from app.domain.errors import InputsMissing, TaskNotFound, VolcalError
+from app.domain.errors import InputsMissing, VolcalError
 from app.domain.tasks import TaskState
 from app.services import tasks
 
@@ -146,13 +146,6 @@ _FAILED = {
 EXAMPLES = {"done": {"value": _DONE}, "waiting": {"value": _WAITING}, "a file was refused": {"value": _FAILED}}
 
 
-def _task_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise TaskNotFound from None
-
-
 @router.post("/create_task", summary="Create a volume-change task")
 async def create_task(context: ContextDep, opening: OpeningDep) -> Created:
     """Open a task and four uploads; it starts by itself once all four files are there, in whatever order."""
@@ -171,7 +164,7 @@ async def create_task(context: ContextDep, opening: OpeningDep) -> Created:
 )
 def start_task(task_id: str, context: ContextDep) -> Started:
     """Start a task whose files are all there; also true if it is queued or running. Runs again what failed."""
-    tasks.start_task(context, _task_id(task_id))
+    tasks.start_task(context, read_id(task_id))
     return Started(started=True)
 
 
@@ -182,7 +175,7 @@ def start_task(task_id: str, context: ContextDep) -> Started:
 )
 def query_task(task_id: str, work: ReadDep, context: ContextDep) -> Answer:
     """Return the state, the files still missing, and the result or the reason of failure."""
-    view = tasks.describe(work, context.catalogue, _task_id(task_id))
+    view = tasks.describe(work, context.catalogue, read_id(task_id))
     task = view.task
     if task.state is TaskState.DONE:
         return Answer(status=task.state, missing=[], results=_results(task, context), error=None)

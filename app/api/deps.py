@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, ParamSpec, TypeVar
+from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Request
@@ -10,6 +11,7 @@ from fastapi import Depends, FastAPI, Request
 from app.context import Context
 from app.db.session import UnitOfWork
 from app.domain.access import Caller
+from app.domain.errors import TaskNotFound
 
 CALLER = "volcal.caller"
 """Where a request's scope says who calls; absent where nobody is asked."""
@@ -45,6 +47,18 @@ def _writing(context: ContextDep) -> Iterator[UnitOfWork]:
 # scope="function": closed or committed before the response leaves, so a client never reads stale state.
 ReadDep = Annotated[UnitOfWork, Depends(_reading, scope="function")]
 WorkDep = Annotated[UnitOfWork, Depends(_writing, scope="function")]
+
+
+def read_id(text: str) -> UUID:
+    """Return a task's id, where a route takes whatever stands in its place.
+
+    Raises:
+        TaskNotFound: If it is none.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        raise TaskNotFound from None
 
 
 class Aside:

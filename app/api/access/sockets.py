@@ -28,10 +28,14 @@ def offered_key(scope: Scope) -> str | None:
     return None
 
 
+def chosen(scope: Scope) -> str | None:
+    """Return which of the protocols that a client offers is spoken."""
+    return PROTOCOL if PROTOCOL in scope.get("subprotocols", ()) else None
+
+
 def acceptance(scope: Scope) -> Message:
     """Return the message that accepts a WebSocket."""
-    chosen = PROTOCOL if PROTOCOL in scope.get("subprotocols", ()) else None
-    return {"type": "websocket.accept", "subprotocol": chosen}
+    return {"type": "websocket.accept", "subprotocol": chosen(scope)}
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, status: int, code: str) -> None:

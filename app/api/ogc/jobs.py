@@ -5,14 +5,13 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from app.api.deps import ContextDep, ReadDep, WorkDep
+from app.api.deps import ContextDep, ReadDep, WorkDep, read_id
 from app.api.ogc import answers
 from app.api.ogc.models import RESULTS, STATUS, shown
 from app.api.ogc.routes import answer
@@ -96,18 +95,6 @@ def _interval(text: str | None) -> tuple[datetime | None, datetime | None]:
         message = "Must be an instant with its zone, such as 2026-05-01T12:00:00Z, or start/end with .. for open."
         raise RequestValidationError([{"loc": ("query", "datetime"), "msg": message, "type": "value"}]) from None
     return since, until
-
-
-def read_id(job_id: str) -> UUID:
-    """Return a job's id.
-
-    Raises:
-        TaskNotFound: If it is none.
-    """
-    try:
-        return UUID(job_id)
-    except ValueError:
-        raise errors.TaskNotFound from None
 
 
 @router.get(

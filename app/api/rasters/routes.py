@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated, Any
-from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request, Response
@@ -13,7 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.deps import ContextDep, ReadDep
+from app.api.deps import ContextDep, ReadDep, read_id
 from app.api.health import WatchDep
 from app.api.problems import status_of
 from app.api.rasters.schemas import (
@@ -32,7 +31,7 @@ from app.api.rasters.schemas import (
 )
 from app.context import Context
 from app.db.session import UnitOfWork
-from app.domain.errors import Invalid, TaskNotFound
+from app.domain.errors import Invalid
 from app.observe import queues
 from app.observe.checks import Health, told
 from app.observe.queues import QueueView
@@ -95,11 +94,7 @@ def run_model(context: ContextDep, body: RunModelIn) -> Submitted:
 @router.get("/task/{task_id}", summary="Look at a prediction", responses=_NO_TASK)
 def show(task_id: str, work: ReadDep, context: ContextDep) -> RasterTask:
     """Say how far a task is, stage by stage, and what each has left, with links to the files once it is completed."""
-    try:
-        wanted = UUID(task_id)
-    except ValueError:
-        raise TaskNotFound from None
-    return RasterTask.of(*rasters.look(work, context.catalogue, wanted), context)
+    return RasterTask.of(*rasters.look(work, context.catalogue, read_id(task_id)), context)
 
 
 @router.get("/tasks", summary="List predictions", responses=_BAD_LIMIT)

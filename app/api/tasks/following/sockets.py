@@ -9,7 +9,7 @@ from fastapi import APIRouter, WebSocket
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.websockets import WebSocketDisconnect
 
-from app.api.access.sockets import PROTOCOL
+from app.api.access.sockets import chosen
 from app.api.deps import CALLER
 from app.api.tasks.following.events import STALL_S, Followers, News, follow
 from app.api.tasks.following.sse import until_gone
@@ -33,8 +33,7 @@ async def events(socket: WebSocket, task_id: str, last_event_id: str = "") -> No
     It closes with 1000 at the task's end, 1012 if the server stops or the connection has become old: come back then.
     What the client sends is not looked at.
     """
-    offered = socket.scope.get("subprotocols", ())
-    await socket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+    await socket.accept(subprotocol=chosen(socket.scope))
     code, reason = await _answer(socket, task_id, last_event_id)
     try:
         async with asyncio.timeout(STALL_S):
